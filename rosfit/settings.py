@@ -1,0 +1,307 @@
+"""Every setting of RosFit, and where its value came from.
+
+A flag wins over the environment (``ROSFIT_…``), which wins over ``rosfit.toml``, which wins over the default.
+`load_settings` reads all four; ``Settings(...)`` alone reads nothing, which keeps tests and tools hermetic.
+"""
+
+import difflib
+import ipaddress
+import json
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from rosfit.kernel.errors import RosfitError
+
+ENV_PREFIX = "ROSFIT_"
+CONFIG_NAME = "rosfit.toml"
+_MASK = "***"
+_SECRET_PARAMETER = "password|passwd|secret|token|key"
+
+
+class SettingsError(RosfitError):
+    """One or more settings cannot be used; the text names each with its source and what is expected."""
+
+    code = "SETTINGS_INVALID"
+    status = 400
+    title = "The settings are not valid"
+
+
+def default_data_dir() -> Path:
+    """`/var/lib/rosfit` for root, else `rosfit` in the user's XDG data folder."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/rosfit")
+    xdg = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(xdg) if Path(xdg).is_absolute() else Path.home() / ".local/share") / "rosfit"
+
+
+def default_log_format() -> Literal["json", "text"]:
+    return "text" if sys.stderr.isatty() else "json"
+
+
+def _url_of(*schemes: str) -> AfterValidator:
+    def check(value: str | None) -> str | None:
+        if value is not None and (urlsplit(value).scheme not in schemes or "://" not in value):
+            raise ValueError("wrong scheme")
+        return value
+
+    return AfterValidator(check)
+
+
+def _bucket_url(value: str | None) -> str | None:
+    if value is not None and not urlsplit(value).netloc:
+        raise ValueError("no bucket")
+    return value
+
+
+def _split_commas(value: object) -> object:
+    """A list in the environment is written `a, b`."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    for network in value:
+        ipaddress.ip_network(network, strict=False)
+    return value
+
+
+def _parse_json(value: object) -> object:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _layouts(value: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+    names = [layout.get("name") for layout in value]
+    if not all(isinstance(name, str) and name for name in names) or len(set(names)) != len(names):
+        raise ValueError("each layout needs a name of its own")
+    return value
+
+
+def _setting(expected: str, description: str, *, default: Any = None, **constraints: Any) -> Any:
+    """A field with the words its error message needs."""
+    if "default_factory" not in constraints:
+        constraints["default"] = default
+    return Field(description=description, json_schema_extra={"expected": expected}, **constraints)
+
+
+def _port(description: str, default: int) -> Any:
+    return _setting(
+        "a port number from 0 to 65535 (0 switches it off)", description, default=default, ge=0, le=65535
+    )
+
+
+def _limit(expected: str, description: str, default: int) -> Any:
+    return _setting(expected, description, default=default, gt=0)
+
+
+class Settings(BaseSettings):
+    """All settings, checked. `origin(name)` tells where a value came from."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    data_dir: Path = _setting(
+        "a folder",
+        "Folder of everything RosFit keeps: its servers' data, logs, sockets and passwords.",
+        default_factory=default_data_dir,
+    )
+    database_url: Annotated[str | None, _url_of("postgresql", "postgres")] = _setting(
+        "postgresql://user:password@host:5432/database",
+        "PostgreSQL (TimescaleDB if it has the extension). Unset: RosFit starts its own.",
+    )
+    redis_url: Annotated[str | None, _url_of("redis", "rediss", "unix")] = _setting(
+        "redis://user:password@host:6379/0", "Redis or Valkey. Unset: RosFit starts its own."
+    )
+    mqtt_url: Annotated[str | None, _url_of("mqtt", "mqtts", "ws", "wss")] = _setting(
+        "mqtt://user:password@host:1883 or mqtts://…", "MQTT broker. Unset: RosFit starts its own."
+    )
+    s3_url: Annotated[str | None, _url_of("s3"), AfterValidator(_bucket_url)] = _setting(
+        "s3://bucket?endpoint=http://host:9000",
+        "Object store; credentials as boto3 finds them. Unset: a folder in the data folder.",
+    )
+    host: str = _setting(
+        "an address or host name", "Address the web server listens on.", default="127.0.0.1", min_length=1
+    )
+    port: int = _port("Port of the web server.", 8000)
+    mqtt_port: int = _port("MQTT port of the embedded broker.", 1883)
+    mqtt_ws_port: int = _port("MQTT over WebSocket port of the embedded broker, path /mqtt.", 8083)
+    mqtt_tls_port: int = _port("MQTT over TLS port of the embedded broker, once it has a certificate.", 8883)
+    mqtt_wss_port: int = _port(
+        "MQTT over secure WebSocket port of the embedded broker, once it has a certificate.", 8084
+    )
+    public_url: Annotated[str | None, _url_of("http", "https")] = _setting(
+        "http://… or https://…",
+        "Address under which browsers and robots reach this server. Unset: host and port.",
+    )
+    trusted_proxies: Annotated[
+        tuple[str, ...], NoDecode, BeforeValidator(_split_commas), AfterValidator(_networks)
+    ] = _setting(
+        "addresses or networks, separated by commas",
+        "Proxies whose X-Forwarded-… headers are believed.",
+        default=(),
+    )
+    ingest_slots: int = _setting(
+        "a whole number from 1 to 64",
+        "Durable MQTT sessions that share the ingest; each is leased by one process.",
+        default=1,
+        ge=1,
+        le=64,
+    )
+    heartbeat_timeout_s: float = _setting(
+        "seconds above 0",
+        "Silence after which a device counts as offline.",
+        default=60.0,
+        gt=0,
+        allow_inf_nan=False,
+    )
+    rate_limit_per_s: float = _setting(
+        "requests per second above 0", "Requests a second that one credential may make.", default=100.0, gt=0
+    )
+    payload_limit_bytes: int = _limit("bytes above 0", "Largest MQTT payload that is not a blob.", 262_144)
+    blob_limit_bytes: int = _limit("bytes above 0", "Largest blob.", 8_388_608)
+    json_depth_limit: int = _limit("a whole number above 0", "Deepest nesting of a payload.", 32)
+    stream_segments_limit: int = _limit("a whole number above 0", "Longest stream name, in path segments.", 8)
+    layouts: Annotated[
+        tuple[dict[str, Any], ...], NoDecode, BeforeValidator(_parse_json), AfterValidator(_layouts)
+    ] = _setting(
+        "tables [[layouts]], each with a name of its own",
+        "Other topic layouts and how they map onto RosFit's; see protocol.md.",
+        default=(),
+    )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
+    ] = _setting("debug, info, warning or error", "Least severe log line that is written.", default="info")
+    log_format: Literal["json", "text"] = _setting(
+        "json or text",
+        "Shape of the log lines: text on a terminal, json elsewhere.",
+        default_factory=default_log_format,
+    )
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+    def origin(self, name: str) -> str:
+        """Where the value of `name` came from: a flag, a variable, a file or `default`."""
+        return self._origins.get(name, "default")
+
+    def masked(self, name: str) -> Any:
+        """The value of `name` as it may be printed: passwords in URLs become `***`."""
+        value = getattr(self, name)
+        if name.endswith("_url") and value is not None:
+            return mask_url(value)
+        return str(value) if isinstance(value, Path) else value
+
+
+def load_settings(flags: Mapping[str, Any] | None = None, config: Path | None = None) -> Settings:
+    """Read flags, environment and `rosfit.toml`; a flag that is None was not given.
+
+    `config` is the file named by `--config`; without it, `ROSFIT_CONFIG`, then `rosfit.toml` in the current
+    folder. A file that was named must exist.
+    """
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    path = _config_path(config)
+    layers: list[tuple[dict[str, Any], str]] = [
+        (_read_toml(path) if path else {}, str(path)),
+        (EnvSettingsSource(Settings)(), "environment"),
+        (given, "flag"),
+    ]
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for values, source in layers:
+        for name, value in values.items():
+            merged[name] = value
+            origins[name] = _origin(source, name)
+    return _validated(merged, origins)
+
+
+def mask_url(url: str) -> str:
+    """`url` without its secrets: the password, and query parameters that hold one."""
+    # Up to the last @, since a password that was not percent-encoded may hold one, or a slash.
+    without_password = re.sub(r"^([\w+.-]+://[^:@/?]*):.*@", rf"\1:{_MASK}@", url)
+    return re.sub(rf"(?i)([?&][^=&]*(?:{_SECRET_PARAMETER})[^=&]*=)[^&]*", rf"\1{_MASK}", without_password)
+
+
+def _config_path(config: Path | None) -> Path | None:
+    named = config or (Path(value) if (value := os.environ.get("ROSFIT_CONFIG")) else None)
+    if named is not None:
+        if not named.is_file():
+            raise SettingsError(
+                f"The settings file {named} does not exist: correct --config or ROSFIT_CONFIG."
+            )
+        return named.resolve()
+    found = Path(CONFIG_NAME)
+    return found.resolve() if found.is_file() else None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read: {error}") from error
+    if isinstance(folder := values.get("data_dir"), str):
+        values["data_dir"] = str(path.parent / Path(folder).expanduser())
+    return values
+
+
+def _origin(source: str, name: str) -> str:
+    if source == "environment":
+        return f"environment {ENV_PREFIX}{name.upper()}"
+    if source == "flag":
+        return f"flag --{name.replace('_', '-')}"
+    return source
+
+
+def _validated(values: dict[str, Any], origins: dict[str, str]) -> Settings:
+    if unknown := values.keys() - Settings.model_fields.keys():
+        raise SettingsError("\n".join(_unknown_lines(sorted(unknown), origins)))
+    if "data_dir" in values:
+        values["data_dir"] = Path(str(values["data_dir"])).expanduser().absolute()
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        names = dict.fromkeys(str(one["loc"][0]) for one in error.errors())
+        raise SettingsError(
+            "\n".join(_bad_value(name, values[name], origins[name]) for name in names)
+        ) from error
+    settings._origins.update(origins)
+    return settings
+
+
+def _unknown_lines(unknown: Iterable[str], origins: Mapping[str, str]) -> Iterable[str]:
+    for name in unknown:
+        close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+        hint = f"did you mean {close[0]}?" if close else "`rosfit config show` lists the settings."
+        yield f"{name} ({origins[name]}) is not a setting: {hint}"
+
+
+def _bad_value(name: str, value: object, origin: str) -> str:
+    extra = Settings.model_fields[name].json_schema_extra
+    expected = extra["expected"] if isinstance(extra, dict) else "another value"
+    # A URL that did not parse may hold a password anywhere, so it is not repeated.
+    shown = "the value" if name.endswith("_url") else repr(value)
+    return f"{name} ({origin}): {shown} is not valid; expected {expected}."
