@@ -1,0 +1,1 @@
+"""Adapters behind the ports: PostgreSQL, Redis, MQTT, the object store, embedded servers."""

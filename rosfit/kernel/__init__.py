@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, ports, clock, ids, paging. No I/O; imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""The wire: topics, envelopes, payloads. Nobody else writes a topic string."""

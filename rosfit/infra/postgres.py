@@ -1,0 +1,121 @@
+"""PostgreSQL: the pool, migrations under an advisory lock, and the lock that elects one process for a job."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+import stamina
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from sqlalchemy import create_engine
+from sqlalchemy.engine import Connection as SqlConnection
+from sqlalchemy.pool import NullPool
+
+from rosfit.assets import asset_folder
+from rosfit.kernel.errors import UnavailableError
+
+Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
+
+# Advisory lock keys; any two different numbers do.
+MIGRATION_LOCK = 7_201_001
+PERIODIC_LOCK = 7_201_002
+
+
+async def _configure(connection: AsyncConnection[TupleRow]) -> None:
+    await connection.execute("SET TIME ZONE 'UTC'")
+    await connection.commit()
+
+
+def make_pool(url: str, *, max_size: int = 16) -> Pool:
+    """A pool that is opened by `async with`; connections answer in UTC."""
+    return AsyncConnectionPool(
+        url,
+        min_size=2,
+        max_size=max_size,
+        open=False,
+        timeout=10,
+        configure=_configure,
+        check=AsyncConnectionPool.check_connection,
+        kwargs={"application_name": "rosfit", "connect_timeout": 5},
+        reconnect_timeout=float("inf"),
+    )
+
+
+@asynccontextmanager
+async def transaction(pool: Pool) -> AsyncIterator[AsyncConnection[TupleRow]]:
+    """One unit of work: commits at the end, rolls back on an error. Raises UnavailableError without a server."""
+    try:
+        async with pool.connection() as connection:
+            yield connection
+    except (PoolTimeout, psycopg.OperationalError) as error:
+        raise UnavailableError(f"PostgreSQL does not answer ({error}); try again shortly") from error
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(asset_folder("alembic")).replace("%", "%%"))
+    return config
+
+
+def _connect(url: str) -> SqlConnection:
+    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=NullPool)
+    return engine.connect()
+
+
+def migrate(url: str) -> tuple[str | None, str]:
+    """Bring the schema up to date; safe to call from several processes at once.
+
+    Returns the revisions before and after.
+    """
+    config = _alembic_config()
+    with psycopg.connect(url, autocommit=True) as guard, _connect(url) as connection:
+        guard.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
+        before = MigrationContext.configure(connection).get_current_revision()
+        connection.rollback()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        connection.commit()
+    return before, head_revision()
+
+
+def head_revision() -> str:
+    head = ScriptDirectory.from_config(_alembic_config()).get_current_head()
+    if head is None:
+        raise RuntimeError("the alembic folder holds no migration")
+    return head
+
+
+def current_revision(url: str) -> str | None:
+    with _connect(url) as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+async def migrate_when_ready(url: str) -> tuple[str | None, str]:
+    """`migrate` in a thread, waiting up to a minute for a server that is still starting."""
+    async for attempt in stamina.retry_context(on=psycopg.OperationalError, attempts=None, timeout=60):
+        with attempt:
+            return await asyncio.to_thread(migrate, url)
+    raise AssertionError("unreachable")
+
+
+@asynccontextmanager
+async def elected(url: str) -> AsyncIterator[AsyncConnection[TupleRow]]:
+    """Wait until this process holds the lock for periodic work; held until the connection ends."""
+    async with await AsyncConnection.connect(url, autocommit=True, application_name="rosfit-periodic") as connection:
+        await _configure(connection)
+        while True:
+            row = await (
+                await connection.execute("SELECT pg_try_advisory_lock(%s)", [PERIODIC_LOCK])
+            ).fetchone()
+            if row and row[0]:
+                break
+            await asyncio.sleep(2)
+        yield connection

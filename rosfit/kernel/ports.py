@@ -1,0 +1,92 @@
+"""What the domain and the handler need from outside. Adapters live in `infra`; each has an in-memory twin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+
+class Incoming(msgspec.Struct, frozen=True, gc=False):
+    """One MQTT message as the broker handed it over, not acknowledged yet.
+
+    `session` counts connections: a packet id means something only within the session that delivered it.
+    """
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    retain: bool = False
+    dup: bool = False
+    packet_id: int = 0
+    session: int = 0
+    content_type: str | None = None
+    received_at: datetime | None = None
+
+
+class MessageSource(Protocol):
+    """A durable subscription. What `receive` gave stays the broker's until `acknowledge`."""
+
+    @property
+    def connected(self) -> bool: ...
+
+    async def receive(self) -> list[Incoming]:
+        """Wait for at least one message, then return all that wait."""
+        ...
+
+    def acknowledge(self, messages: Sequence[Incoming]) -> None:
+        """Say that these are committed. Messages of an earlier session are passed over: they come again."""
+        ...
+
+
+class Publisher(Protocol):
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        expiry_s: int | None = None,
+        content_type: str | None = None,
+        response_topic: str | None = None,
+        correlation_data: bytes | None = None,
+    ) -> None:
+        """Return once the broker has acknowledged (QoS 1) or taken (QoS 0) it. Raises UnavailableError."""
+        ...
+
+
+class HotStore(Protocol):
+    """What is hot and can be rebuilt. Every call may raise UnavailableError; callers fall back to the database."""
+
+    async def put_latest(self, samples: Mapping[tuple[str, str], tuple[float, bytes]]) -> None:
+        """Keep, per (device_id, stream), the newest of (Unix time of the sample, its JSON)."""
+        ...
+
+    async def latest(self, device_id: str) -> dict[str, bytes] | None:
+        """The newest sample of every stream as JSON, or None when this device must be rebuilt."""
+        ...
+
+    async def rebuild_latest(self, device_id: str, samples: Mapping[str, tuple[float, bytes]]) -> None: ...
+
+    async def forget_latest(self) -> None:
+        """Drop every latest value: they may be older than the database."""
+        ...
+
+    async def put_frame(self, device_id: str, name: str, frame: bytes) -> None: ...
+
+    async def frame(self, device_id: str, name: str) -> bytes | None: ...
+
+    async def count_request(self, key: str, limit: int) -> float:
+        """Count one request of `key` in a window of a second; 0 when allowed, else seconds to wait."""
+        ...
+
+
+class ObjectStore(Protocol):
+    """Bytes under unique, immutable keys."""
+
+    async def check(self) -> None:
+        """Raise UnavailableError, with why, when the store cannot be used."""
+        ...
