@@ -7,6 +7,10 @@ down_revision = None
 
 # "C" collation: ids and streams are compared as bytes, which is what keyset cursors rely on.
 TABLES = """
+-- Times on the wire: RFC 3339, UTC, milliseconds.
+CREATE FUNCTION wire_time(moment timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE RETURN
+    to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');
+
 CREATE TABLE devices (
     device_id text COLLATE "C" PRIMARY KEY,
     name text NOT NULL,

@@ -1,0 +1,1 @@
+"""People: users, passwords, tokens, page sessions, and what each role may do."""

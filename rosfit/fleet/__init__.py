@@ -1,0 +1,1 @@
+"""Devices: registration, presence, credentials and the vitals that lists show."""

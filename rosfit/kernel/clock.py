@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import msgspec
+
+# A time as text, as `format_time` and the SQL function `wire_time` write it.
+WireTime = Annotated[
+    str, msgspec.Meta(extra_json_schema={"format": "date-time"}, examples=["2026-03-30T10:05:32.123Z"])
+]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

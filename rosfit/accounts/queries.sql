@@ -1,0 +1,60 @@
+-- name: count_users
+SELECT count(*) FROM users
+
+-- name: lock_users
+LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE
+
+-- name: insert_user
+INSERT INTO users (user_id, email, name, role, password_hash)
+VALUES (%(user_id)s, %(email)s, %(name)s, %(role)s, %(password_hash)s)
+ON CONFLICT DO NOTHING
+RETURNING wire_time(created_at)
+
+-- name: get_user
+SELECT user_id AS id, email, name, role, wire_time(created_at) AS created_at
+FROM users WHERE user_id = %(user_id)s AND disabled_at IS NULL
+
+-- name: get_user_by_email
+SELECT user_id, password_hash FROM users WHERE lower(email) = lower(%(email)s) AND disabled_at IS NULL
+
+-- name: update_password_hash
+UPDATE users SET password_hash = %(password_hash)s WHERE user_id = %(user_id)s
+
+-- name: insert_refresh_token
+INSERT INTO refresh_tokens (token_hash, family, user_id, expires_at)
+VALUES (%(token_hash)s, %(family)s, %(user_id)s, now() + make_interval(secs => %(ttl_s)s))
+
+-- name: lock_refresh_token
+SELECT family, user_id, spent_at IS NOT NULL OR revoked_at IS NOT NULL AS spent, expires_at <= now() AS expired
+FROM refresh_tokens WHERE token_hash = %(token_hash)s FOR UPDATE
+
+-- name: spend_refresh_token
+UPDATE refresh_tokens SET spent_at = now() WHERE token_hash = %(token_hash)s
+
+-- name: revoke_family
+UPDATE refresh_tokens SET revoked_at = now() WHERE family = %(family)s AND revoked_at IS NULL
+
+-- name: insert_session
+INSERT INTO page_sessions (token_hash, user_id, expires_at)
+VALUES (%(token_hash)s, %(user_id)s, now() + make_interval(secs => %(ttl_s)s))
+
+-- name: session_user
+SELECT u.user_id AS id, u.email, u.name, u.role, wire_time(u.created_at) AS created_at
+FROM page_sessions s JOIN users u USING (user_id)
+WHERE s.token_hash = %(token_hash)s AND s.expires_at > now() AND u.disabled_at IS NULL
+
+-- name: delete_session
+DELETE FROM page_sessions WHERE token_hash = %(token_hash)s
+
+-- name: delete_expired
+WITH sessions AS (DELETE FROM page_sessions WHERE expires_at <= now())
+DELETE FROM refresh_tokens WHERE expires_at <= now()
+
+-- name: signing_keys
+SELECT key_id, private_jwk FROM signing_keys WHERE retired_at IS NULL ORDER BY created_at DESC
+
+-- name: lock_signing_keys
+LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE
+
+-- name: insert_signing_key
+INSERT INTO signing_keys (key_id, private_jwk) VALUES (%(key_id)s, %(private_jwk)s)

@@ -1,0 +1,31 @@
+"""What may be done, and which role may do it. Every route, WebSocket message and page names one right."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Right(StrEnum):
+    DEVICES_READ = "devices:read"
+    DEVICES_WRITE = "devices:write"
+    TELEMETRY_READ = "telemetry:read"
+    COMMANDS_WRITE = "commands:write"
+    SHADOW_WRITE = "shadow:write"
+    OTA_WRITE = "ota:write"
+    ALERTS_WRITE = "alerts:write"
+    DEAD_LETTERS = "dead_letters:write"
+    METRICS_READ = "metrics:read"
+    USERS_WRITE = "users:write"
+    AUDIT_READ = "audit:read"
+
+
+_VIEWER = frozenset({Right.DEVICES_READ, Right.TELEMETRY_READ, Right.METRICS_READ})
+_OPERATOR = _VIEWER | {Right.COMMANDS_WRITE, Right.ALERTS_WRITE}
+_ENGINEER = _OPERATOR | {Right.DEVICES_WRITE, Right.SHADOW_WRITE, Right.OTA_WRITE, Right.DEAD_LETTERS}
+
+RIGHTS_OF: dict[str, frozenset[Right]] = {
+    "viewer": _VIEWER,
+    "operator": _OPERATOR,
+    "engineer": _ENGINEER,
+    "admin": frozenset(Right),
+}

@@ -1,0 +1,168 @@
+"""What can be done with devices. Callers own the unit of work."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Literal, Protocol
+
+import msgspec
+
+from rosfit.fleet import presence, repository
+from rosfit.fleet.errors import (
+    DeviceDecommissionedError,
+    DeviceExistsError,
+    DeviceNotFoundError,
+    StatusTransitionError,
+    TypeImmutableError,
+    UnstorableError,
+)
+from rosfit.fleet.models import Credential, Device, DeviceChange, DeviceFilter, NewDevice, StatusChange
+from rosfit.kernel.clock import format_time, now
+from rosfit.kernel.errors import FieldError
+from rosfit.kernel.feed import Event
+from rosfit.kernel.ids import new_id
+from rosfit.kernel.paging import Page, decode_cursor, page_of
+from rosfit.kernel.work import Work
+
+Scope = Literal["publish", "subscribe"]
+
+
+class BrokerAccess(Protocol):
+    """The accounts of the broker that RosFit manages."""
+
+    def hash_password(self, password: str) -> str: ...
+
+    async def write_accounts(self, accounts: Mapping[str, str]) -> None:
+        """Make exactly these devices known, as {username: hash}; others are disconnected."""
+        ...
+
+
+async def register(work: Work, new: NewDevice) -> Device:
+    """Raises DeviceExistsError."""
+    _refuse_nul(new.metadata)
+    device_id = new.device_id or f"{new.type.replace('_', '-')}-{secrets.token_hex(4)}"
+    if not await repository.insert_device(work.connection, device_id, new):
+        raise DeviceExistsError(f"{device_id!r} is registered already; choose another device_id")
+    return await get(work, device_id)
+
+
+def _refuse_nul(value: object) -> None:
+    # PostgreSQL's text and jsonb cannot hold U+0000.
+    if "\\u0000" in msgspec.json.encode(value).decode():
+        raise UnstorableError(errors=(FieldError("metadata", "must not contain the character U+0000"),))
+
+
+async def get(work: Work, device_id: str) -> Device:
+    """Raises DeviceNotFoundError."""
+    device = await repository.get_device(work.connection, device_id)
+    if device is None:
+        raise not_found(device_id)
+    return device
+
+
+def not_found(device_id: str) -> DeviceNotFoundError:
+    return DeviceNotFoundError(f"No device {device_id[:64]!r} is registered")
+
+
+async def find(work: Work, wanted: DeviceFilter, cursor: str | None, limit: int) -> Page[Device]:
+    """Devices by id."""
+    key = decode_cursor(cursor, tuple[str])
+    rows = await repository.list_devices(work.connection, wanted, key[0] if key else None, limit + 1)
+    return page_of(rows, limit, lambda device: (device.device_id,))
+
+
+async def counts(work: Work, wanted: DeviceFilter) -> dict[str, int]:
+    """How many devices are in each status; the filter's own status does not count."""
+    return await repository.count_by_status(work.connection, wanted)
+
+
+async def change(work: Work, device_id: str, wanted: DeviceChange) -> Device:
+    """Change what an operator may: name, tags, metadata, and maintenance on or off."""
+    locked = await repository.lock_device(work.connection, device_id)
+    if locked is None:
+        raise not_found(device_id)
+    status, device_type = locked
+    if status == "decommissioned":
+        raise DeviceDecommissionedError(f"{device_id} cannot be changed any more")
+    if wanted.type is not msgspec.UNSET and wanted.type != device_type:
+        raise TypeImmutableError(f"{device_id} is a {device_type}; register another device for another type")
+    if wanted.metadata is not msgspec.UNSET:
+        _refuse_nul(wanted.metadata)
+    await repository.update_device(work.connection, device_id, wanted)
+    if wanted.status is not msgspec.UNSET and wanted.status != status:
+        await _set_status(work, device_id, status, wanted.status)
+    return await get(work, device_id)
+
+
+async def _set_status(work: Work, device_id: str, status: str, wanted: str) -> None:
+    allowed = presence.MAY_BECOME[status]
+    if wanted not in allowed:
+        raise StatusTransitionError(
+            f"{device_id} is {status} and may become {', '.join(sorted(allowed))}, not {wanted}"
+        )
+    if wanted == "decommissioned":
+        await decommission(work, device_id)
+    else:
+        await apply_changes(work, [(device_id, status, wanted, "operator")])
+
+
+async def decommission(work: Work, device_id: str) -> None:
+    """Final: credentials are revoked. Doing it again changes nothing."""
+    locked = await repository.lock_device(work.connection, device_id)
+    if locked is None:
+        raise not_found(device_id)
+    if locked[0] != "decommissioned":
+        await apply_changes(work, [(device_id, locked[0], "decommissioned", "operator")])
+        await repository.revoke_credentials(work.connection, device_id)
+
+
+async def apply_changes(work: Work, changes: Sequence[tuple[str, str, str, str | None]]) -> list[StatusChange]:
+    """Write (device_id, previous, status, reason) transitions and announce those that took place."""
+    done = await repository.change_status(work.connection, changes)
+    for changed in done:
+        work.announce(status_event(changed))
+    return done
+
+
+def status_event(changed: StatusChange) -> Event:
+    return Event("status", changed.device_id, changed.status, msgspec.json.encode(changed), format_time(now()))
+
+
+async def mark_silent(work: Work, timeout_s: float) -> list[StatusChange]:
+    """Devices that were not heard within `timeout_s` go offline."""
+    silent = await repository.silent_devices(work.connection, timeout_s)
+    changes = [
+        (device_id, status, after.status, after.reason)
+        for device_id, status in silent
+        if (after := presence.after_silence(status))
+    ]
+    return await apply_changes(work, changes) if changes else []
+
+
+async def issue_credential(
+    work: Work, access: BrokerAccess, device_id: str, scopes: Iterable[Scope], ttl: timedelta | None
+) -> Credential:
+    """A user name and password for this device alone. The caller then syncs the broker's accounts."""
+    locked = await repository.lock_device(work.connection, device_id)
+    if locked is None:
+        raise not_found(device_id)
+    if locked[0] == "decommissioned":
+        raise DeviceDecommissionedError(f"{device_id} gets no new credential")
+    token = f"rfd_{secrets.token_urlsafe(32)}"
+    granted: list[str] = sorted(set(scopes))
+    expires_at = await repository.insert_credential(
+        work.connection,
+        new_id("crd"),
+        device_id,
+        access.hash_password(token),
+        granted,
+        now() + ttl if ttl else None,
+    )
+    return Credential(device_id, device_id, token, granted, expires_at)
+
+
+async def sync_broker(work: Work, access: BrokerAccess) -> None:
+    """Make the broker know exactly the devices that hold a valid credential."""
+    await access.write_accounts(await repository.broker_accounts(work.connection))

@@ -1,0 +1,164 @@
+-- name: insert_samples
+INSERT INTO telemetry (device_id, stream, time, message_id, seq, received_at, payload)
+SELECT device_id, stream, time, message_id, seq, received_at, payload::jsonb
+FROM unnest(%(device_id)s::text[], %(stream)s::text[], %(time)s::timestamptz[], %(message_id)s::text[],
+            %(seq)s::bigint[], %(received_at)s::timestamptz[], %(payload)s::text[])
+     AS n(device_id, stream, time, message_id, seq, received_at, payload)
+ON CONFLICT DO NOTHING
+
+-- name: copy_samples
+COPY telemetry (device_id, stream, time, message_id, seq, received_at, payload) FROM STDIN (FORMAT BINARY)
+
+-- name: insert_logs
+INSERT INTO device_logs (device_id, time, message_id, level, message, logger, fields, received_at)
+SELECT device_id, time, message_id, level, message, logger, fields::jsonb, received_at
+FROM unnest(%(device_id)s::text[], %(time)s::timestamptz[], %(message_id)s::text[], %(level)s::text[],
+            %(message)s::text[], %(logger)s::text[], %(fields)s::text[], %(received_at)s::timestamptz[])
+     AS n(device_id, time, message_id, level, message, logger, fields, received_at)
+ON CONFLICT DO NOTHING
+
+-- name: insert_alerts
+INSERT INTO device_alerts (device_id, time, message_id, name, severity, message, payload, received_at)
+SELECT device_id, time, message_id, name, severity, message, payload::jsonb, received_at
+FROM unnest(%(device_id)s::text[], %(time)s::timestamptz[], %(message_id)s::text[], %(name)s::text[],
+            %(severity)s::text[], %(message)s::text[], %(payload)s::text[], %(received_at)s::timestamptz[])
+     AS n(device_id, time, message_id, name, severity, message, payload, received_at)
+ON CONFLICT DO NOTHING
+
+-- name: upsert_frame
+INSERT INTO device_frames (device_id, name, time, content_type, data)
+VALUES (%(device_id)s, %(name)s, %(time)s, %(content_type)s, %(data)s)
+ON CONFLICT (device_id, name) DO UPDATE
+SET time = excluded.time, content_type = excluded.content_type, data = excluded.data
+WHERE device_frames.time <= excluded.time
+
+-- name: get_frame
+SELECT time, content_type, data FROM device_frames WHERE device_id = %(device_id)s AND name = %(name)s
+
+-- name: streams
+WITH RECURSIVE names AS (
+    (SELECT stream FROM telemetry WHERE device_id = %(device_id)s ORDER BY stream LIMIT 1)
+    UNION ALL
+    SELECT (SELECT t.stream FROM telemetry t
+            WHERE t.device_id = %(device_id)s AND t.stream > names.stream ORDER BY t.stream LIMIT 1)
+    FROM names WHERE names.stream IS NOT NULL
+)
+SELECT stream FROM names WHERE stream IS NOT NULL
+
+-- name: samples_desc
+SELECT t.time, t.stream, t.message_id, t.seq, t.received_at, t.payload::text
+FROM unnest(%(streams)s::text[]) AS wanted(stream) CROSS JOIN LATERAL (
+    SELECT * FROM telemetry
+    WHERE device_id = %(device_id)s AND stream = wanted.stream
+      AND time >= %(from)s AND time < %(to)s
+      AND (%(after_time)s::timestamptz IS NULL
+           OR (time, stream, message_id) < (%(after_time)s, %(after_stream)s, %(after_id)s))
+      AND time <= coalesce(%(after_time)s::timestamptz, 'infinity')
+    ORDER BY time DESC, message_id DESC
+    LIMIT %(limit)s
+) AS t
+ORDER BY t.time DESC, t.stream DESC, t.message_id DESC
+LIMIT %(limit)s
+
+-- name: samples_asc
+SELECT t.time, t.stream, t.message_id, t.seq, t.received_at, t.payload::text
+FROM unnest(%(streams)s::text[]) AS wanted(stream) CROSS JOIN LATERAL (
+    SELECT * FROM telemetry
+    WHERE device_id = %(device_id)s AND stream = wanted.stream
+      AND time >= %(from)s AND time < %(to)s
+      AND (%(after_time)s::timestamptz IS NULL
+           OR (time, stream, message_id) > (%(after_time)s, %(after_stream)s, %(after_id)s))
+      AND time >= coalesce(%(after_time)s::timestamptz, '-infinity')
+    ORDER BY time, message_id
+    LIMIT %(limit)s
+) AS t
+ORDER BY t.time, t.stream, t.message_id
+LIMIT %(limit)s
+
+-- name: latest
+SELECT t.time, t.stream, t.message_id, t.seq, t.received_at, t.payload::text
+FROM unnest(%(streams)s::text[]) AS wanted(stream) CROSS JOIN LATERAL (
+    SELECT * FROM telemetry
+    WHERE device_id = %(device_id)s AND stream = wanted.stream
+    ORDER BY time DESC, message_id DESC
+    LIMIT 1
+) AS t
+ORDER BY t.stream
+
+-- name: series
+SELECT bucket, CASE %(fn)s
+    WHEN 'avg' THEN avg(value)
+    WHEN 'min' THEN min(value)
+    WHEN 'max' THEN max(value)
+    WHEN 'sum' THEN sum(value)
+    WHEN 'count' THEN count(value)::float8
+    WHEN 'last' THEN (array_agg(value ORDER BY time DESC))[1]
+    WHEN 'p50' THEN percentile_cont(0.5) WITHIN GROUP (ORDER BY value)
+    WHEN 'p95' THEN percentile_cont(0.95) WITHIN GROUP (ORDER BY value)
+END
+FROM (
+    SELECT floor(extract(epoch FROM time - %(from)s) / %(bucket_s)s)::int AS bucket, time, value::float8
+    FROM (
+        SELECT time, CASE WHEN jsonb_typeof(payload #> %(path)s) = 'number'
+                          THEN (payload #>> %(path)s)::numeric END AS value
+        FROM telemetry
+        WHERE device_id = %(device_id)s AND stream = %(stream)s AND time >= %(from)s AND time < %(to)s
+    ) AS found
+    -- What a double cannot hold cannot be drawn either.
+    WHERE abs(value) < 1e308
+) AS numbers
+GROUP BY bucket
+ORDER BY bucket
+
+-- name: logs
+SELECT time, message_id, level, message, logger, fields
+FROM device_logs
+WHERE device_id = %(device_id)s
+  AND (%(levels)s::text[] IS NULL OR level = ANY(%(levels)s))
+  AND (%(after_time)s::timestamptz IS NULL OR (time, message_id) < (%(after_time)s, %(after_id)s))
+ORDER BY time DESC, message_id DESC
+LIMIT %(limit)s
+
+-- name: insert_dead_letters
+INSERT INTO dead_letters (received_at, topic, device_id, reason, detail, qos, content_type, payload, size)
+SELECT *, length(payload)
+FROM unnest(%(received_at)s::timestamptz[], %(topic)s::text[], %(device_id)s::text[], %(reason)s::text[],
+            %(detail)s::text[], %(qos)s::smallint[], %(content_type)s::text[], %(payload)s::bytea[])
+     AS n(received_at, topic, device_id, reason, detail, qos, content_type, payload)
+
+-- name: list_dead_letters
+SELECT id, wire_time(received_at) AS received_at, topic, device_id, reason, detail, qos, content_type, size,
+       wire_time(replayed_at) AS replayed_at, substr(payload, 1, 65536) AS payload
+FROM dead_letters
+WHERE (%(reason)s::text IS NULL OR reason = %(reason)s)
+  AND (%(device_id)s::text IS NULL OR device_id = %(device_id)s)
+  AND (%(after)s::bigint IS NULL OR id < %(after)s)
+ORDER BY id DESC
+LIMIT %(limit)s
+
+-- name: lock_dead_letter
+SELECT received_at, topic, qos, content_type, payload, replayed_at
+FROM dead_letters WHERE id = %(id)s FOR UPDATE
+
+-- name: mark_replayed
+UPDATE dead_letters SET replayed_at = now() WHERE id = %(id)s
+
+-- name: trim_dead_letters
+DELETE FROM dead_letters WHERE id <= (SELECT max(id) FROM dead_letters) - %(keep)s
+
+-- name: marks
+SELECT packet_id, digest FROM ingest_marks WHERE slot = %(slot)s
+
+-- name: write_marks
+INSERT INTO ingest_marks (slot, packet_id, digest)
+SELECT %(slot)s, packet_id, digest FROM unnest(%(packet_ids)s::int[], %(digests)s::text[]) AS n(packet_id, digest)
+ON CONFLICT (slot, packet_id) DO UPDATE SET digest = excluded.digest
+
+-- name: drop_marks
+DELETE FROM ingest_marks WHERE slot = %(slot)s AND packet_id = ANY(%(packet_ids)s)
+
+-- name: is_partitioned
+SELECT relkind = 'p' FROM pg_class WHERE oid = 'telemetry'::regclass
+
+-- name: partitions
+SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'telemetry'::regclass
