@@ -50,7 +50,7 @@ class Tokens(msgspec.Struct, frozen=True):
     access_token: str
     refresh_token: str
     expires_in: int
-    token_type: Literal["bearer"] = "bearer"
+    token_type: Literal["bearer"] = "bearer"  # noqa: S105 - RFC 6749's word, not a secret
 
 
 class Actor(msgspec.Struct, frozen=True):
