@@ -1,0 +1,152 @@
+"""The part of rosfit-bridge.yaml for the way from the cloud to the robot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rosfit_bridge import topics
+from rosfit_bridge.located import Located
+from rosfit_bridge.schema import (
+    ROS_NAME,
+    Context,
+    Key,
+    Mistake,
+    Section,
+    any_path,
+    boolean,
+    choice,
+    file_path,
+    integer,
+    list_of,
+    mapping_of,
+    matching,
+    number,
+    optional,
+    ros_type,
+    text,
+)
+
+
+@dataclass(frozen=True)
+class Subscribe:
+    mqtt_suffix: str
+    ros_topic: str
+    msg_type: str
+    qos: int
+    watchdog_ms: int | None
+    limits: dict[str, float]
+    line: int
+
+
+@dataclass(frozen=True)
+class Service:
+    command: str
+    ros_service: str
+    srv_type: str
+    timeout_s: float
+    line: int
+
+
+@dataclass(frozen=True)
+class Action:
+    command: str
+    ros_action: str
+    action_type: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Parameters:
+    node: str
+    names: tuple[str, ...]
+    writable: bool
+    line: int
+
+
+@dataclass(frozen=True)
+class Shadow:
+    enabled: bool
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ota:
+    enabled: bool
+    download_dir: Path | None
+    public_key: Path | None
+    install_command: tuple[str, ...]
+    health_command: tuple[str, ...]
+    health_timeout_s: float
+
+
+def _down_suffix(at: Located, context: Context) -> str:
+    suffix = text(at, context)
+    wrong = topics.problem_of_down_suffix(suffix)
+    if wrong:
+        raise Mistake(wrong)
+    return suffix
+
+
+def check_commands(at: Located, context: Context, values: dict[str, Any]) -> None:
+    """A command has one meaning: no name twice in services and actions together."""
+    first: dict[str, Any] = {}
+    for section in ("services", "actions"):
+        for index, entry in enumerate(values[section]):
+            earlier = first.setdefault(entry.command, entry)
+            if earlier is not entry:
+                message = f"duplicate: command {entry.command} is already given on line {earlier.line}"
+                context.report(entry.line, f"{at.path}.{section}[{index}].command", message)
+
+
+_TOPIC = matching(ROS_NAME, "a ROS name such as /cmd_vel")
+
+SUBSCRIBE = Section(
+    Subscribe,
+    {
+        "mqtt_suffix": Key(_down_suffix),
+        "ros_topic": Key(_TOPIC),
+        "msg_type": Key(ros_type("msg", "geometry_msgs/Twist")),
+        "qos": Key(choice(0, 1), 0),
+        "watchdog_ms": Key(optional(integer(10, 600_000)), None),
+        "limits": Key(mapping_of(number(0, 1e9)), {}),
+    },
+    with_line=True,
+)
+SERVICE = Section(
+    Service,
+    {
+        "command": Key(text),
+        "ros_service": Key(_TOPIC),
+        "srv_type": Key(ros_type("srv", "std_srvs/Trigger")),
+        "timeout_s": Key(number(0.1, 3600), 10.0),
+    },
+    with_line=True,
+)
+ACTION = Section(
+    Action,
+    {
+        "command": Key(text),
+        "ros_action": Key(_TOPIC),
+        "action_type": Key(ros_type("action", "nav2_msgs/NavigateToPose")),
+    },
+    with_line=True,
+)
+PARAMETERS = Section(
+    Parameters,
+    {"node": Key(_TOPIC), "names": Key(list_of(text), ("*",)), "writable": Key(boolean, False)},
+    with_line=True,
+)
+SHADOW = Section(Shadow, {"enabled": Key(boolean, False), "names": Key(list_of(text), ("default",))})
+OTA = Section(
+    Ota,
+    {
+        "enabled": Key(boolean, False),
+        "download_dir": Key(any_path, None),
+        "public_key": Key(file_path, None),
+        "install_command": Key(list_of(text), ()),
+        "health_command": Key(list_of(text), ()),
+        "health_timeout_s": Key(number(1, 86_400), 60.0),
+    },
+)

@@ -1,0 +1,67 @@
+"""MQTT topics of one device. No other module writes a topic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_STREAM_SEGMENTS = 8
+HEARTBEAT_SUFFIX = "telemetry/status"
+LOG_SUFFIX = "log"
+STATUS_SUFFIX = "status"
+
+_UP_HEADS = {"telemetry": (1, None), "ros": (2, None), "blob": (2, 2), "alert": (2, 2)}
+_DOWN_HEADS = {"cmd": (2, 2), "ros": (3, None)}
+_RESERVED_DOWN = {"cmd/request", "cmd/response"}
+
+
+@dataclass(frozen=True)
+class DeviceTopics:
+    device_id: str
+
+    def of(self, suffix: str) -> str:
+        return f"rosfit/{self.device_id}/{suffix}"
+
+    @property
+    def status(self) -> str:
+        return self.of(STATUS_SUFFIX)
+
+
+def message_type(suffix: str) -> str:
+    """The envelope's `type`: `telemetry`, `log`, `alert`, `status`, … (a raw ROS topic is telemetry too)."""
+    head = suffix.split("/", 1)[0]
+    return "telemetry" if head == "ros" else head
+
+
+def is_blob(suffix: str) -> bool:
+    return suffix.startswith("blob/")
+
+
+def problem_of_up_suffix(suffix: str) -> str | None:
+    """Why the bridge may not publish on this suffix; None when it may."""
+    expected = "expected telemetry/…, ros/…, blob/{name} or alert/{name}"
+    if suffix == HEARTBEAT_SUFFIX:
+        return "telemetry/status is the bridge's own heartbeat; choose another stream"
+    return _problem(suffix, _UP_HEADS, expected)
+
+
+def problem_of_down_suffix(suffix: str) -> str | None:
+    """Why the bridge may not take messages for a ROS topic from this suffix; None when it may."""
+    if suffix in _RESERVED_DOWN:
+        return f"{suffix} carries commands; use bridge.services or bridge.actions"
+    expected = "expected cmd/{name} or ros/inject/…"
+    if suffix.startswith("ros/") and not suffix.startswith("ros/inject/"):
+        return f"{expected}; got {suffix!r}"
+    return _problem(suffix, _DOWN_HEADS, expected)
+
+
+def _problem(suffix: str, heads: dict[str, tuple[int, int | None]], expected: str) -> str | None:
+    parts = suffix.split("/")
+    if any(c in suffix for c in "+#$\0") or "" in parts:
+        return f"{expected}, without +, #, $ and empty parts; got {suffix!r}"
+    least, most = heads.get(parts[0], (0, 0))
+    if len(parts) < least or (most is not None and len(parts) > most):
+        return f"{expected}; got {suffix!r}"
+    stream = parts if parts[0] == "ros" else parts[1:]
+    if len(stream) > MAX_STREAM_SEGMENTS:
+        return f"a stream has at most {MAX_STREAM_SEGMENTS} parts; {suffix!r} has {len(stream)}"
+    return None
