@@ -30,7 +30,7 @@ from rosfit.kernel.errors import RosfitError
 ENV_PREFIX = "ROSFIT_"
 CONFIG_NAME = "rosfit.toml"
 _MASK = "***"
-_SECRET_PARAMETER = "password|passwd|secret|token|key"
+_MASKED_PARAMETER = "password|passwd|secret|token|key"
 
 
 class SettingsError(RosfitError):
@@ -243,7 +243,7 @@ def mask_url(url: str) -> str:
     """`url` without its secrets: the password, and query parameters that hold one."""
     # Up to the last @, since a password that was not percent-encoded may hold one, or a slash.
     without_password = re.sub(r"^([\w+.-]+://[^:@/?]*):.*@", rf"\1:{_MASK}@", url)
-    return re.sub(rf"(?i)([?&][^=&]*(?:{_SECRET_PARAMETER})[^=&]*=)[^&]*", rf"\1{_MASK}", without_password)
+    return re.sub(rf"(?i)([?&][^=&]*(?:{_MASKED_PARAMETER})[^=&]*=)[^&]*", rf"\1{_MASK}", without_password)
 
 
 def _config_path(config: Path | None) -> Path | None:
