@@ -102,6 +102,20 @@ class DataFolder:
         finally:
             os.close(descriptor)
 
+    def is_locked(self) -> bool:
+        """Whether a RosFit holds the folder."""
+        try:
+            descriptor = os.open(self.state / "lock", os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     def _create_root(self) -> None:
         try:
             # Missing parents get the usual mode; only the data folder itself is closed.

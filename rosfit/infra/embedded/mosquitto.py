@@ -3,7 +3,6 @@
 import asyncio
 import ipaddress
 import signal
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from rosfit.infra.embedded.broker_accounts import BrokerAccounts
 from rosfit.infra.embedded.broker_acl import PROBE_USER, SERVER_USER
 from rosfit.infra.embedded.data_folder import DataFolder, write_private
 from rosfit.infra.embedded.errors import EmbeddedServerError
+from rosfit.infra.embedded.ports import check_port_free, free_port, resolve
 from rosfit.infra.embedded.server import Command, Server
 from rosfit.infra.embedded.unprivileged import reachable_copy
 from rosfit.settings import Settings
@@ -79,8 +79,10 @@ class MosquittoServer(Server):
         )
 
     def before_start(self, command: Command) -> None:
-        for port in self._listening_ports():
-            check_port_free(self._address if port != self.port else self.host, port)
+        if self._settings.mqtt_port:
+            check_port_free(self._address, self._settings.mqtt_port, "mqtt_port")
+        if self._settings.mqtt_ws_port:
+            check_port_free(self._address, self._settings.mqtt_ws_port, "mqtt_ws_port")
         data = self.folder.mosquitto / "data"
         data.mkdir(mode=0o700, exist_ok=True)
         self.folder.user.own(data)
@@ -175,46 +177,9 @@ class MosquittoServer(Server):
             ]
         return lines
 
-    def _listening_ports(self) -> list[int]:
-        return [port for port in (self.port, self._settings.mqtt_ws_port) if port]
-
     def _private_port(self) -> int:
         """A port kept over restarts, below the range the kernel hands out."""
         path = self.folder.state / "broker-port"
         if not path.exists():
             write_private(path, f"{free_port()}\n")
         return int(path.read_text(encoding="ascii"))
-
-
-def resolve(host: str) -> str:
-    """The numeric address of `host`: listeners must agree on one."""
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise EmbeddedServerError(f"The address {host} to listen on is not known here: {error}") from error
-    # "localhost" is both; IPv4 first, since that is where clients look.
-    return sorted((str(entry[4][0]) for entry in found), key=lambda address: ":" in address)[0]
-
-
-def check_port_free(address: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError as error:
-            raise EmbeddedServerError(
-                f"Port {port} on {address} cannot be used: {error.strerror}. Stop the program that has it, or choose "
-                "other ports with --mqtt-port (ROSFIT_MQTT_PORT, ROSFIT_MQTT_WS_PORT); 0 switches one off."
-            ) from error
-
-
-def free_port(first: int = 20_000, last: int = 32_000) -> int:
-    """A free loopback port below the ephemeral ones."""
-    for port in range(first, last):
-        try:
-            check_port_free("127.0.0.1", port)
-        except EmbeddedServerError:
-            continue
-        return port
-    raise EmbeddedServerError(f"No port between {first} and {last} is free on 127.0.0.1.")
