@@ -14,6 +14,7 @@ VERBS = {
     "config": "rosfit.cli.config:config",
     "doctor": "rosfit.cli.doctor:doctor",
     "serve": "rosfit.cli.serve:serve",
+    "sim": "rosfit.cli.sim:sim",
     "version": "rosfit.cli.version:version",
 }
 

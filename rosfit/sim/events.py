@@ -22,7 +22,6 @@ class Publish(msgspec.Struct, frozen=True, tag="publish", omit_defaults=True):
     message_id: str = ""
     seq: int = 0
     sampled_at: float = 0.0
-    type: str = "telemetry"
     payload: dict[str, Any] | None = None
     data: bytes | None = None
     qos: int = 1

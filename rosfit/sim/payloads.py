@@ -121,7 +121,7 @@ def _diagnostic(name: str, level: int, message: str, **values: float) -> Payload
 def scan(robot: Robot, unix_s: float, *, broken: bool = False) -> Payload:
     """sensor_msgs/LaserScan all around: "Infinity" where nothing is near, "NaN" from a broken sensor."""
     step = math.tau / BEAMS
-    angles = -math.pi + step * np.arange(BEAMS)
+    angles = -math.pi + step * np.arange(BEAMS, dtype=np.float64)
     metres = plan.beams(robot.x, robot.y, angles + robot.theta)
     metres += np.array([robot.rng.gauss(0.0, 0.008) for _ in range(BEAMS)])
     return {
@@ -172,9 +172,7 @@ _CHATTER_WEIGHTS = (20, 30, 25, 15, 5, 3, 1)
 
 def log_line(robot: Robot) -> Payload:
     level, logger, text = robot.rng.choices(_CHATTER, _CHATTER_WEIGHTS)[0]
-    message = text.format(
-        place=robot.place, doing=robot.doing.value, speed=robot.speed, battery=robot.battery
-    )
+    message = text.format(place=robot.place, doing=robot.doing.value, speed=robot.speed, battery=robot.battery)
     return {"level": level, "message": message, "logger": logger, "fields": {"place": robot.place}}
 
 

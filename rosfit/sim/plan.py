@@ -139,9 +139,7 @@ def beams(x: float, y: float, angles: npt.NDArray[np.float64]) -> npt.NDArray[np
     cross = directions[:, None, 0] * _SPANS[None, :, 1] - directions[:, None, 1] * _SPANS[None, :, 0]
     with np.errstate(divide="ignore", invalid="ignore"):
         reach = (offsets[:, 0] * _SPANS[:, 1] - offsets[:, 1] * _SPANS[:, 0])[None, :] / cross
-        along = (
-            offsets[None, :, 0] * directions[:, None, 1] - offsets[None, :, 1] * directions[:, None, 0]
-        ) / cross
+        along = (offsets[None, :, 0] * directions[:, None, 1] - offsets[None, :, 1] * directions[:, None, 0]) / cross
     hits = (reach > 0) & (along >= 0) & (along <= 1)
     nearest: npt.NDArray[np.float64] = np.where(hits, reach, np.inf).min(axis=1)
     return nearest

@@ -140,11 +140,8 @@ class Life:
     def _publish(self, at: float, row: str, payload: dict[str, Any]) -> Publish:
         at, seq = _tick(at), self._seqs.get(row, 0)
         self._seqs[row] = seq + 1
-        kind = row.partition("/")[0]
-        message_id = self._message_id(row, seq)
-        return Publish(
-            at, self._robot.device_id, row, message_id, seq, at, kind, payload, qos=_QOS.get(row, 1)
-        )
+        message_id, qos = self._message_id(row, seq), _QOS.get(row, 1)
+        return Publish(at, self._robot.device_id, row, message_id, seq, at, payload, qos=qos)
 
     def _message_id(self, row: str, seq: int) -> str:
         """The same in every run of the same scene, and in no other."""
@@ -156,8 +153,7 @@ class Life:
         picture = camera.frame(self._robot, self._scene.started_at + at)
         row = "blob/camera"
         return Publish(
-            _tick(at), self._robot.device_id, row, type="blob", data=picture, qos=_QOS[row],
-            content_type=camera.CONTENT_TYPE,
+            _tick(at), self._robot.device_id, row, data=picture, qos=_QOS[row], content_type=camera.CONTENT_TYPE
         )  # fmt: skip
 
     def _warn_once(self, at: float) -> Iterator[Event]:
