@@ -3,8 +3,6 @@
 `python -m rosfit.infra.embedded.mosquitto_package FOLDER` does it from the command line.
 """
 
-import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -12,11 +10,10 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from rosfit.infra.embedded import debian_packages
 from rosfit.infra.embedded.errors import EmbeddedServerError
 
 PACKAGE = "mosquitto"
-# A download that does not move must not hang the start for ever.
-_APT_TIMEOUT_S = 600
 _SYSTEM_PROGRAMS = ("/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto")
 
 
@@ -30,10 +27,7 @@ class Broker:
     @property
     def environment(self) -> dict[str, str]:
         """Where an unpacked program finds the libraries that were unpacked with it."""
-        if self.tree is None:
-            return {}
-        folders = sorted({library.parent for library in self.tree.glob("**/lib*.so.*")})
-        return {"LD_LIBRARY_PATH": ":".join(map(str, folders))}
+        return {} if self.tree is None else {"LD_LIBRARY_PATH": debian_packages.library_path(self.tree)}
 
     def runs(self) -> bool:
         """Whether it starts here: one copied from another release may miss libraries."""
@@ -67,96 +61,17 @@ def default_target() -> Path:
 
 
 def fetch(target: Path) -> Broker:
-    """Download and unpack the package and what it needs beside the installed packages into `target`."""
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise EmbeddedServerError(
-            f"No MQTT broker is installed, and {platform.platform()} has no apt-get to fetch one with. "
-            "Install Mosquitto 2, or use a broker of your own with ROSFIT_MQTT_URL."
-        )
-    work = target.with_name(f".{target.name}.fetch")
-    shutil.rmtree(work, ignore_errors=True)
-    (work / "root").mkdir(parents=True)
+    """Download and unpack the broker into `target`."""
     try:
-        for package in _download(work):
-            _run(["dpkg-deb", "-x", str(package), str(work / "root")], "unpack", work)
-        shutil.rmtree(target, ignore_errors=True)
-        (work / "root").rename(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        debian_packages.unpack(PACKAGE, target)
+    except EmbeddedServerError as error:
+        raise EmbeddedServerError(f"{error.detail} Or use a broker of your own with ROSFIT_MQTT_URL.") from error
     broker = Broker(target / "usr/sbin/mosquitto", tree=target)
     if not broker.runs():
         raise EmbeddedServerError(
             f"Mosquitto was unpacked into {target} but does not start. Install it: apt-get install {PACKAGE}"
         )
     return broker
-
-
-def _download(work: Path) -> list[Path]:
-    """The packages as files. The machine's own package lists do if they are fresh, else private ones are made."""
-    private = _private_options(work)
-    for options, refresh in (([], False), (private, True)):
-        if refresh:
-            # A source of another project may be out of reach; what counts is whether the package is found.
-            _apt(["update"], options, work)
-        names = _missing_packages(options, work)
-        if names and _apt(["download", *names], options, work).returncode == 0:
-            return sorted(work.glob("*.deb"))
-    raise EmbeddedServerError(
-        f"The package {PACKAGE} could not be downloaded: {_last_words(work)}. "
-        f"Check the network and apt's sources, or install it: apt-get install {PACKAGE} — "
-        "or use a broker of your own with ROSFIT_MQTT_URL."
-    )
-
-
-def _missing_packages(options: list[str], work: Path) -> list[str]:
-    """Names of what an installation would bring, from a simulation that changes nothing."""
-    plan = _apt(["-s", "install", "--no-install-recommends", PACKAGE], options, work)
-    names = [line.split()[1] for line in plan.stdout.splitlines() if line.startswith("Inst ")]
-    # Installed on paper (its program did not run): the package itself is then what is missing.
-    return names or ([PACKAGE] if plan.returncode == 0 else [])
-
-
-def _private_options(work: Path) -> list[str]:
-    """apt with lists and caches of its own, so that it needs no root; sources and keys are the machine's."""
-    for folder in ("lists/partial", "cache/archives/partial"):
-        (work / folder).mkdir(parents=True)
-    pairs = {
-        "Dir::State::Lists": work / "lists",
-        "Dir::Cache": work / "cache",
-        "APT::Sandbox::User": "root",
-        "Acquire::Languages": "none",
-    }
-    return [part for name, value in pairs.items() for part in ("-o", f"{name}={value}")]
-
-
-def _apt(arguments: list[str], options: list[str], work: Path) -> subprocess.CompletedProcess[str]:
-    command = ["apt-get", "-q", "-y", "-o", "Debug::NoLocking=1", "-o", "Acquire::Retries=2", *options, *arguments]
-    return _run(command, "apt-get", work, check=False)
-
-
-def _run(command: list[str], what: str, work: Path, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-    try:
-        done = subprocess.run(  # noqa: S603
-            command,
-            cwd=work,
-            env={**os.environ, "LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_APT_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise EmbeddedServerError(f"{' '.join(command)} did not end within {_APT_TIMEOUT_S} s.") from error
-    (work / "log").open("a").write(done.stderr)
-    if check and done.returncode != 0:
-        raise EmbeddedServerError(f"Could not {what} the package {PACKAGE}: {done.stderr.strip()}")
-    return done
-
-
-def _last_words(work: Path) -> str:
-    lines = [line for line in (work / "log").read_text().splitlines() if line.startswith(("E:", "W:"))]
-    return lines[-1] if lines else "apt-get gave no reason"
 
 
 def main() -> int:
