@@ -120,7 +120,7 @@ class Limits:
 @dataclass(frozen=True)
 class Heartbeat:
     enabled: bool
-    period_s: float
+    period_s: int
 
 
 @dataclass(frozen=True)
@@ -325,7 +325,7 @@ PUBLISH = Section(
     },
     with_line=True,
 )
-HEARTBEAT = Section(Heartbeat, {"enabled": Key(boolean, True), "period_s": Key(number(0.5, 3600), 10.0)})
+HEARTBEAT = Section(Heartbeat, {"enabled": Key(boolean, True), "period_s": Key(integer(1, 3600), 10)})
 SPOOL = Section(
     Spool,
     {

@@ -1,0 +1,324 @@
+"""The connection to the broker: one thread that connects, reads and reconnects; any thread publishes.
+
+`publish` writes to the socket in the caller's thread, under `lock`: no queue and no thread switch between a ROS
+callback and the wire. paho runs as its documentation's external event loop, a new client for every attempt, so that
+what is in flight belongs to the outbox alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import paho.mqtt.client as mqtt
+
+from rosfit_bridge import presence
+from rosfit_bridge.backoff import Backoff
+from rosfit_bridge.counters import Counters
+from rosfit_bridge.envelope import Outgoing
+from rosfit_bridge.holdback import Holdback
+from rosfit_bridge.outbox import Outbox
+from rosfit_bridge.paho_client import Connack, Peer, new_client, properties_of, refusal_of
+
+log = logging.getLogger(__name__)
+
+# MQTT's own overhead on a publish beside topic, payload and properties.
+_HEADER_BYTES = 16
+_QUOTA_EXCEEDED = 0x97
+Handler = Callable[[str, bytes, Any], None]
+
+
+class LinkLost(Exception):
+    """Why the connection ended; the next attempt follows after the backoff."""
+
+
+@dataclass
+class LinkState:
+    """For diagnostics: `name` is connecting, online, waiting or closed."""
+
+    name: str = "connecting"
+    detail: str = ""
+    since: float = 0.0
+
+
+class Link:
+    def __init__(self, peer: Peer, outbox: Outbox, counters: Counters, lock: threading.RLock, backoff: Backoff) -> None:
+        self.lock = lock
+        self.state = LinkState()
+        self.on_progress: Callable[[], None] = lambda: None
+        self._peer, self._outbox, self._counters, self._backoff = peer, outbox, counters, backoff
+        self._holdback = Holdback()
+        self._subscriptions: dict[str, tuple[int, Handler]] = {}
+        self._client: mqtt.Client | None = None
+        self._max_packet = 0
+        self._reading = False
+        self._goodbye_mid: int | None = None
+        self._close_by: float | None = None
+        self._failure: str | None = None
+        self._wake_r, self._wake_w = os.pipe()
+        os.set_blocking(self._wake_w, False)
+        self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
+
+    @property
+    def online(self) -> bool:
+        return self._client is not None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def publish(self, message: Outgoing) -> None:
+        """QoS 1 is kept until acknowledged; QoS 0 goes out now or, on a slow link, gives way to newer ones."""
+        with self.lock:
+            if message.qos:
+                self._outbox.put(message, time.time())
+            elif self._client is None:
+                self._counters.dropped_offline += 1
+            elif self._client.want_write() or len(self._holdback):
+                self._counters.dropped_slow_link += self._holdback.put(message)
+            else:
+                self._send(message)
+            self._pump()
+        if message.qos:
+            self.on_progress()
+
+    def subscribe(self, topic: str, qos: int, handler: Handler) -> None:
+        """`handler(topic, payload, properties)` runs in the link's thread; subscribed anew on every connection."""
+        with self.lock:
+            self._subscriptions[topic] = (qos, handler)
+            if self._client is not None:
+                self._client.subscribe(topic, qos)
+
+    def resume(self) -> None:
+        """There may be something to send that `publish` did not bring: rows back from disk."""
+        with self.lock:
+            self._pump()
+
+    def waiting(self) -> int:
+        return len(self._holdback)
+
+    def close(self, drain_s: float) -> None:
+        """Sends what can be sent within `drain_s`, says goodbye and ends the thread."""
+        self._close_by = time.monotonic() + drain_s
+        self._wake()
+        self._thread.join(drain_s + 5.0)
+        self.state = LinkState("closed", "", time.monotonic())
+
+    def _run(self) -> None:
+        while self._close_by is None:
+            began = time.monotonic()
+            try:
+                self._session()
+            except (LinkLost, OSError, ValueError, mqtt.WebsocketConnectionError) as error:
+                reason = self._explain(error)
+            else:
+                reason = "closed"
+            self._drop_client()
+            if self._close_by is None:
+                self._backoff.was_connected(time.monotonic() - began)
+                self._wait(reason)
+
+    def _session(self) -> None:
+        """From connecting to the loss of the connection, or to the goodbye."""
+        self.state = LinkState("connecting", self._peer.address, time.monotonic())
+        client = new_client(self._peer)
+        client.on_connect = self._on_connect
+        client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        client.on_disconnect = self._on_disconnect
+        self._failure = None
+        client.connect(self._peer.host, self._peer.port, keepalive=self._peer.keepalive_s)
+        deadline = time.monotonic() + self._peer.connect_timeout_s
+        try:
+            while self._close_by is None:
+                if self._client is None and time.monotonic() > deadline:
+                    raise LinkLost(f"no answer to CONNECT within {self._peer.connect_timeout_s:g} s")
+                self._turn(client)
+            if self._client is not None:
+                self._goodbye(client)
+        finally:
+            with self.lock:
+                client.on_disconnect = None
+                client.disconnect()
+                client.loop_write()
+
+    def _turn(self, client: mqtt.Client) -> None:
+        """Waits for the socket, then reads, writes and lets the outbox go on."""
+        sock = client.socket()
+        if sock is None:
+            raise LinkLost(self._failure or "the connection was closed")
+        with self.lock:
+            writing = client.want_write()
+        readable = _wait_for(sock, self._wake_r, writing)
+        with self.lock:
+            if readable or _pending(sock):
+                self._read(client, sock)
+            client.loop_misc()
+            if client.want_write():
+                client.loop_write()
+            if client.socket() is None:
+                raise LinkLost(self._failure or "the connection was closed")
+            self._pump()
+        self.on_progress()
+
+    def _read(self, client: mqtt.Client, sock: Any) -> None:
+        self._reading = True
+        client.loop_read()
+        while client.socket() is not None and _pending(sock):
+            client.loop_read()
+        self._reading = False
+
+    def _pump(self) -> None:
+        """Sends until the window or the socket is full. Caller holds the lock."""
+        client = self._client
+        if client is None:
+            return
+        while not client.want_write():
+            held = self._holdback.pop()
+            if held is None:
+                break
+            self._send(held)
+        while self._client is not None and not client.want_write():
+            row = self._outbox.next()
+            if row is None:
+                return
+            mid = self._send(row.message)
+            if mid is None:
+                self._outbox.skip()
+            else:
+                self._outbox.sent(mid)
+        if threading.current_thread() is not self._thread:
+            self._wake()
+
+    def _send(self, message: Outgoing) -> int | None:
+        """The message's id, or None when the broker would cut us off for its size."""
+        size = len(message.payload) + len(message.topic) + _HEADER_BYTES + sum(len(k) + len(v) + 5 for k, v in message.user)
+        if self._max_packet and size > self._max_packet:
+            self._counters.too_large += 1
+            log.warning("%s: %d bytes, the broker takes %d; dropped", message.topic, size, self._max_packet)
+            return None
+        client, properties = self._client, properties_of(message, self._peer.version)
+        info = client.publish(message.topic, message.payload, message.qos, properties=properties)
+        while info.rc == mqtt.MQTT_ERR_QUEUE_SIZE:  # the id is still in flight, 65535 messages later
+            info = client.publish(message.topic, message.payload, message.qos, properties=properties)
+        client.loop_write()
+        self._counters.sent += 1
+        return info.mid
+
+    def _on_connect(self, client: mqtt.Client, _userdata: Any, _flags: Any, code: Any, properties: Any = None) -> None:
+        connack = Connack.read(code, properties)
+        if connack.refusal:
+            self._failure = f"the broker refused the connection: {connack.refusal}"
+            client.disconnect()
+            return
+        self._client, self._max_packet = client, connack.maximum_packet_size
+        self._outbox.connected(connack.receive_maximum)
+        self._counters.connects += 1
+        self.state = LinkState("online", self._peer.address, time.monotonic())
+        log.info("connected to %s as %s", self._peer.address, self._peer.client_id)
+        client.publish(self._peer.status_topic, presence.ONLINE, presence.QOS, presence.RETAIN)
+        for topic, (qos, _) in self._subscriptions.items():
+            client.subscribe(topic, qos)
+
+    def _on_publish(self, _client: mqtt.Client, _userdata: Any, mid: int, code: Any = None, _properties: Any = None) -> None:
+        if not self._reading:  # a QoS 0 message has left; its id may be that of one in flight
+            return
+        if mid == self._goodbye_mid:
+            self._goodbye_mid = None
+            return
+        refusal = refusal_of(code)
+        if refusal is not None and refusal.value == _QUOTA_EXCEEDED:
+            self._failure = "the broker's quota for this device is exhausted"
+            self._client.disconnect()
+        elif self._outbox.acknowledged(mid):
+            if refusal is None:
+                self._counters.acknowledged += 1
+            else:
+                self._counters.refused += 1
+                log.warning("the broker refused a sample: %s", refusal.text)
+
+    def _on_message(self, _client: mqtt.Client, _userdata: Any, message: Any) -> None:
+        for pattern, (_, handler) in self._subscriptions.items():
+            if mqtt.topic_matches_sub(pattern, message.topic):
+                try:
+                    handler(message.topic, message.payload, getattr(message, "properties", None))
+                except Exception:
+                    # A handler's mistake must not end the connection.
+                    log.exception("message on %s could not be handled", message.topic)
+
+    def _on_disconnect(self, _client: mqtt.Client, _userdata: Any, *details: Any) -> None:
+        if self._failure is None:
+            # paho 2: (flags, reason, properties); 1.6: (reason[, properties])
+            reason = details[1] if len(details) == 3 else details[0]
+            self._failure = f"the connection was lost ({reason})"
+
+    def _goodbye(self, client: mqtt.Client) -> None:
+        """The outbox first, as every message counts as a heartbeat; then the status, then DISCONNECT."""
+        self._turn_until(client, lambda: not self._outbox.next() and not len(self._outbox))
+        with self.lock:
+            # `_turn` writes it.
+            info = client.publish(self._peer.status_topic, presence.GOODBYE, presence.QOS, presence.RETAIN)
+            self._goodbye_mid = info.mid
+        self._close_by = max(self._close_by or 0.0, time.monotonic() + 1.0)
+        self._turn_until(client, lambda: self._goodbye_mid is None)
+
+    def _turn_until(self, client: mqtt.Client, done: Callable[[], bool]) -> None:
+        while not done() and time.monotonic() < (self._close_by or 0.0):
+            self._turn(client)
+
+    def _drop_client(self) -> None:
+        with self.lock:
+            self._client = None
+            self._outbox.disconnected()
+            self._counters.dropped_offline += self._holdback.clear()
+
+    def _wait(self, reason: str) -> None:
+        pause = self._backoff.failed()
+        self.state = LinkState("waiting", reason, time.monotonic())
+        log.warning("%s: %s; next attempt in %.1f s", self._peer.address, reason, pause)
+        select.select([self._wake_r], [], [], 0)
+        until = time.monotonic() + pause
+        while self._close_by is None and (left := until - time.monotonic()) > 0:
+            if select.select([self._wake_r], [], [], left)[0]:
+                os.read(self._wake_r, 4096)
+
+    def _explain(self, error: Exception) -> str:
+        if isinstance(error, ssl.SSLError):
+            return f"TLS: {error.args[-1] if error.args else error}; check connection.tls"
+        if isinstance(error, socket.gaierror):
+            return f"cannot find {self._peer.host}: {error.strerror}; check connection.host"
+        if isinstance(error, mqtt.WebsocketConnectionError):
+            return f"{error}; check connection.transport and connection.path"
+        return str(error) or type(error).__name__
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_w, b"\0")
+        except BlockingIOError:
+            return  # enough bytes wait already
+
+
+def _pending(sock: Any) -> int:
+    """Bytes that TLS has decrypted and select does not know of."""
+    pending = getattr(sock, "pending", None)
+    return pending() if pending else 0
+
+
+def _wait_for(sock: Any, wake: int, writing: bool, timeout_s: float = 1.0) -> bool:
+    """Whether the socket has something to read. poll, as select stops at file descriptor 1023."""
+    if _pending(sock):
+        return True
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN | (select.POLLOUT if writing else 0))
+    poll.register(wake, select.POLLIN)
+    events = dict(poll.poll(timeout_s * 1000))
+    if wake in events:
+        os.read(wake, 4096)
+    return bool(events.get(sock.fileno(), 0) & ~select.POLLOUT)

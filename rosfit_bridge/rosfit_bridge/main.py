@@ -1,0 +1,147 @@
+"""`bridge --config rosfit-bridge.yaml`: exit code 0 after SIGTERM or SIGINT, 2 for the configuration, 1 for the rest."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import ssl
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from rosfit_bridge import __version__, config
+from rosfit_bridge.config import Config, ConfigError
+from rosfit_bridge.spool import SpoolError
+from rosfit_bridge.uplink import Uplink
+
+log = logging.getLogger("rosfit_bridge")
+
+DONE, FAILED, USAGE = 0, 1, 2
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    options = _options(argv)
+    try:
+        settings = config.load(options.config)
+        _set_up_logging(settings.logging.level)
+        check_types(settings, str(options.config))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    except ImportError as error:
+        print(f"ROS 2 is not here ({error}): source its setup.bash, or install rclpy, first", file=sys.stderr)
+        return FAILED
+    if options.check:
+        print(f"{options.config}: ok")
+        return DONE
+    return _run(settings, argv)
+
+
+def check_types(settings: Config, file: str) -> None:
+    """Every message, service and action type must be installed. Raises `ConfigError` with file, line and key."""
+    from rosfit_bridge.convert.shape import UnknownType, load_class, shape_of
+
+    problems = []
+    for section, key in (
+        ("publish", "msg_type"),
+        ("subscribe", "msg_type"),
+        ("services", "srv_type"),
+        ("actions", "action_type"),
+    ):
+        for index, entry in enumerate(getattr(settings.bridge, section)):
+            try:
+                found = load_class(getattr(entry, key))
+                if key == "msg_type":
+                    shape_of(found)
+            except UnknownType as error:
+                path = f"bridge.{section}[{index}].{key}"
+                problems += config.problem(file, entry.line, path, str(error)).problems
+    if problems:
+        raise ConfigError(file, problems)
+
+
+def unserved(settings: Config) -> list[str]:
+    """Sections that are configured and that this version does nothing about."""
+    bridge = settings.bridge
+    named = {
+        "bridge.subscribe": bridge.subscribe,
+        "bridge.services": bridge.services,
+        "bridge.actions": bridge.actions,
+        "bridge.parameters": bridge.parameters,
+        "shadow": settings.shadow.enabled,
+        "ota": settings.ota.enabled,
+    }
+    return [name for name, value in named.items() if value]
+
+
+def _options(argv: list[str]) -> Any:
+    parser = argparse.ArgumentParser(prog="bridge", description="Connects a ROS 2 graph to RosFit over MQTT.")
+    parser.add_argument("--config", required=True, type=Path, help="rosfit-bridge.yaml")
+    parser.add_argument("--check", action="store_true", help="check the configuration and end")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    return parser.parse_args(_without_ros_args(argv))
+
+
+def _without_ros_args(argv: list[str]) -> list[str]:
+    """`--ros-args … [--]` belongs to rclpy, which launch and `ros2 run` append."""
+    ours, ros = [], False
+    for word in argv:
+        if word == "--ros-args":
+            ros = True
+        elif ros and word == "--":
+            ros = False
+        elif not ros:
+            ours.append(word)
+    return ours
+
+
+def _set_up_logging(level: str) -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=_LEVELS[level], format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+
+
+def _run(settings: Config, argv: list[str]) -> int:
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        uplink = Uplink(settings)
+    except (SpoolError, OSError, ssl.SSLError) as error:
+        log.error("%s", error)
+        return FAILED
+    for section in unserved(settings):
+        log.warning("%s is configured, but this version of the bridge does not serve it", section)
+    uplink.start()
+    try:
+        return _turn(settings, uplink, stop, argv)
+    finally:
+        uplink.close()
+
+
+def _turn(settings: Config, uplink: Uplink, stop: threading.Event, argv: list[str]) -> int:
+    from rclpy.context import Context
+    from rclpy.signals import SignalHandlerOptions, install_signal_handlers
+
+    from rosfit_bridge.node.bridge_node import BridgeNode, Spinner
+
+    context = Context()
+    context.init(args=argv)
+    install_signal_handlers(SignalHandlerOptions.NO)
+    bridge = BridgeNode(settings, uplink, context)
+    spinner = Spinner(bridge.node, context, on_end=stop.set)
+    spinner.start()
+    try:
+        stop.wait()
+    finally:
+        spinner.stop()
+        bridge.close()
+        context.try_shutdown()
+    if spinner.failure is not None:
+        log.error("the ROS executor ended: %r", spinner.failure)
+        return FAILED
+    return DONE

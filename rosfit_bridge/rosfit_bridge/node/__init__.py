@@ -1,0 +1,1 @@
+"""The bridge inside the ROS graph."""

@@ -1,0 +1,131 @@
+"""The ROS node: subscriptions, the once-a-second chores, and the loop that turns them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from rclpy.clock import Clock, ClockType
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+
+from rosfit_bridge.config import Config
+from rosfit_bridge.envelope import Stream
+from rosfit_bridge.heartbeat import TAPS, Heartbeat
+from rosfit_bridge.node.diagnostics import Diagnostics
+from rosfit_bridge.node.feed import Feed, new_feed
+from rosfit_bridge.node.rosout import RosoutFeed
+from rosfit_bridge.node.tap import Tap
+from rosfit_bridge.topics import HEARTBEAT_SUFFIX
+from rosfit_bridge.uplink import Uplink
+from rosfit_bridge.vitals import Vitals
+
+try:
+    from rclpy.experimental import EventsExecutor
+except ImportError:  # Humble
+    EventsExecutor = None
+
+log = logging.getLogger(__name__)
+
+
+class BridgeNode:
+    def __init__(self, config: Config, uplink: Uplink, context: Context) -> None:
+        self._uplink = uplink
+        device_id = config.rosfit.device_id
+        self.node = Node("rosfit_bridge", context=context, enable_rosout=False, start_parameter_services=False)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="picture")
+        self._heartbeat = Heartbeat(Vitals(), uplink.counters)
+        self._beats = Stream(device_id, HEARTBEAT_SUFFIX, 0)
+        self._beat_every_s = config.bridge.heartbeat.period_s if config.bridge.heartbeat.enabled else None
+        self._beat_at = 0.0
+        self._taps = [self._tap(feed) for feed in self._feeds(config)]
+        if config.logging.rosout.enabled:
+            rosout = RosoutFeed(config.logging.rosout, device_id, uplink.counters, uplink.publish)
+            # What nodes logged before the bridge came is history: not asked for.
+            self._taps.append(self._tap(rosout, latched=False))
+        self._diagnostics = Diagnostics(self.node, uplink, device_id)
+        # Steady: with use_sim_time and no /clock a ROS timer would never fire.
+        self.node.create_timer(1.0, self._every_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def close(self) -> None:
+        self.node.destroy_node()
+        self._worker.shutdown(wait=True, cancel_futures=True)
+
+    def _feeds(self, config: Config) -> list[Feed]:
+        return [
+            new_feed(
+                mapping,
+                config.rosfit.device_id,
+                self._uplink.counters,
+                self._uplink.publish,
+                self._watch(mapping.msg_type),
+                self._worker,
+            )
+            for mapping in config.bridge.publish
+        ]
+
+    def _watch(self, type_name: str) -> Any:
+        saw = TAPS.get(type_name)
+        return None if saw is None else lambda payload: saw(self._heartbeat, payload)
+
+    def _tap(self, feed: Any, *, latched: bool = True) -> Tap:
+        return Tap(self.node, feed.cls, feed.topic, feed, depth=feed.depth, raw=feed.raw, latched=latched)
+
+    def _every_second(self) -> None:
+        for chore in (self._look, self._beat, self._diagnostics.publish):
+            try:
+                chore()
+            except Exception:
+                # An exception would leave spin_once and end the bridge for want of a diagnostic.
+                log.exception("%s failed", chore.__name__)
+
+    def _look(self) -> None:
+        for tap in self._taps:
+            tap.look()
+
+    def _beat(self) -> None:
+        """On time, and at once after a connection came up."""
+        if self._beat_every_s is None or not self._uplink.link.online:
+            return
+        now = time.monotonic()
+        if now >= self._beat_at or self._uplink.link.state.since > self._beat_at - self._beat_every_s:
+            self._beat_at = now + self._beat_every_s
+            self._uplink.publish(self._beats.sample(self._heartbeat.payload(), time.time_ns()))
+
+
+class Spinner:
+    """Turns the executor in a thread of its own, so that the main thread hears signals at once."""
+
+    def __init__(self, node: Node, context: Context, on_end: Callable[[], None]) -> None:
+        made = EventsExecutor or SingleThreadedExecutor
+        self._executor = made(context=context)
+        self._executor.add_node(node)
+        self._stopping = False
+        self.failure: BaseException | None = None
+        self._on_end = on_end
+        self._thread = threading.Thread(target=self._run, name="ros", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._executor.wake()
+        self._thread.join(5.0)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                # spin() of the EventsExecutor in the PyPI wheels takes a whole core while idle.
+                self._executor.spin_once(timeout_sec=1.0)
+        except ExternalShutdownException:
+            log.info("the ROS context was shut down")
+        except BaseException as error:
+            self.failure = error
+        finally:
+            self._on_end()
