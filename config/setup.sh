@@ -141,7 +141,7 @@ setup_browser() {
 }
 
 fingerprint() {
-    cat pyproject.toml config/setup.sh config/constraints.txt rosfit_bridge/setup.py 2>/dev/null | sha256sum
+    { cat pyproject.toml config/setup.sh config/constraints.txt rosfit_bridge/setup.py 2>/dev/null || true; } | sha256sum
 }
 
 case $purpose in run | test) ;; *) fail "use: config/setup.sh run|test" ;; esac

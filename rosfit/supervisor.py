@@ -122,7 +122,7 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 for keeper in self.keepers.values():
                     group.create_task(keeper.start())
-        except* Exception as failures:
+        except ExceptionGroup as failures:
             # The first reason is the one to mend; the others were mostly cancelled by it.
             raise _first(failures) from None
         if self.keepers:
@@ -146,7 +146,7 @@ class Supervisor:
             await keeper.stop(within_s=max(0.5, deadline - time.monotonic() - (left - 1)))
 
 
-def _first(failures: BaseExceptionGroup[Exception]) -> BaseException:
+def _first(failures: ExceptionGroup[Exception]) -> BaseException:
     first: BaseException = failures
     while isinstance(first, BaseExceptionGroup):
         first = first.exceptions[0]
