@@ -166,7 +166,7 @@ CREATE TABLE telemetry (
 
 # The extension is used where the server has it loaded; `CREATE EXTENSION` fails where it is only installed.
 HAS_TIMESCALEDB = """
-SELECT current_setting('shared_preload_libraries') LIKE '%timescaledb%'
+SELECT strpos(current_setting('shared_preload_libraries'), 'timescaledb') > 0
    AND EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')
 """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Literal, Protocol
 
@@ -31,8 +31,6 @@ Scope = Literal["publish", "subscribe"]
 
 class BrokerAccess(Protocol):
     """The accounts of the broker that RosFit manages."""
-
-    def hash_password(self, password: str) -> str: ...
 
     async def write_accounts(self, accounts: Mapping[str, str]) -> None:
         """Make exactly these devices known, as {username: hash}; others are disconnected."""
@@ -142,7 +140,11 @@ async def mark_silent(work: Work, timeout_s: float) -> list[StatusChange]:
 
 
 async def issue_credential(
-    work: Work, access: BrokerAccess, device_id: str, scopes: Iterable[Scope], ttl: timedelta | None
+    work: Work,
+    hash_token: Callable[[str], str],
+    device_id: str,
+    scopes: Iterable[Scope],
+    ttl: timedelta | None,
 ) -> Credential:
     """A user name and password for this device alone. The caller then syncs the broker's accounts."""
     locked = await repository.lock_device(work.connection, device_id)
@@ -156,7 +158,7 @@ async def issue_credential(
         work.connection,
         new_id("crd"),
         device_id,
-        access.hash_password(token),
+        hash_token(token),
         granted,
         now() + ttl if ttl else None,
     )

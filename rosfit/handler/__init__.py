@@ -1,0 +1,1 @@
+"""MQTT in: consume → decode → route → handle → commit → acknowledge."""

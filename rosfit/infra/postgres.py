@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 
 import psycopg
 import stamina
-from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -19,6 +18,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import Connection as SqlConnection
 from sqlalchemy.pool import NullPool
 
+from alembic import command
 from rosfit.assets import asset_folder
 from rosfit.kernel.errors import UnavailableError
 
@@ -27,6 +27,9 @@ Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
 # Advisory lock keys; any two different numbers do.
 MIGRATION_LOCK = 7_201_001
 PERIODIC_LOCK = 7_201_002
+SLOT_LOCK = 7_201_100  # and the slot's number
+
+LOCK_RETRY_S = 1.0
 
 
 async def _configure(connection: AsyncConnection[TupleRow]) -> None:
@@ -107,15 +110,37 @@ async def migrate_when_ready(url: str) -> tuple[str | None, str]:
 
 
 @asynccontextmanager
-async def elected(url: str) -> AsyncIterator[AsyncConnection[TupleRow]]:
-    """Wait until this process holds the lock for periodic work; held until the connection ends."""
-    async with await AsyncConnection.connect(url, autocommit=True, application_name="rosfit-periodic") as connection:
-        await _configure(connection)
+async def session_lock(url: str, key: int) -> AsyncIterator[asyncio.Future[None]]:
+    """Wait for an advisory lock and hold it on a connection of its own.
+
+    Yields a future that fails with UnavailableError when the connection, and so the lock, is lost.
+    """
+    try:
+        connection = await AsyncConnection.connect(url, autocommit=True, application_name="rosfit-lock")
+    except psycopg.OperationalError as error:
+        raise UnavailableError(f"PostgreSQL does not answer ({error})") from error
+    async with connection:
+        try:
+            while not await _try_lock(connection, key):
+                await asyncio.sleep(LOCK_RETRY_S)
+        except psycopg.OperationalError as error:
+            raise UnavailableError(f"PostgreSQL went away ({error})") from error
+        watch = asyncio.ensure_future(_watch(connection))
+        try:
+            yield watch
+        finally:
+            watch.cancel()
+
+
+async def _try_lock(connection: AsyncConnection[TupleRow], key: int) -> bool:
+    row = await (await connection.execute("SELECT pg_try_advisory_lock(%s)", [key])).fetchone()
+    return bool(row and row[0])
+
+
+async def _watch(connection: AsyncConnection[TupleRow]) -> None:
+    try:
         while True:
-            row = await (
-                await connection.execute("SELECT pg_try_advisory_lock(%s)", [PERIODIC_LOCK])
-            ).fetchone()
-            if row and row[0]:
-                break
-            await asyncio.sleep(2)
-        yield connection
+            await connection.execute("SELECT 1")
+            await asyncio.sleep(LOCK_RETRY_S)
+    except psycopg.Error as error:
+        raise UnavailableError(f"the lock's connection is gone ({error})") from error

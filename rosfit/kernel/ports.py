@@ -69,7 +69,13 @@ class HotStore(Protocol):
         """The newest sample of every stream as JSON, or None when this device must be rebuilt."""
         ...
 
-    async def rebuild_latest(self, device_id: str, samples: Mapping[str, tuple[float, bytes]]) -> None: ...
+    async def begin_rebuild(self, device_id: str) -> None:
+        """From now on `put_latest` counts for this device; call it before reading the database."""
+        ...
+
+    async def rebuild_latest(self, device_id: str, samples: Mapping[str, tuple[float, bytes]]) -> None:
+        """Complete the rebuild with what the database has; newer samples that came meanwhile stay."""
+        ...
 
     async def forget_latest(self) -> None:
         """Drop every latest value: they may be older than the database."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -50,17 +51,16 @@ async def raw(
 async def latest(work: Work, hot: HotStore, device_id: str) -> list[Item]:
     """The newest sample of every stream: from the hot store, which is rebuilt where it knows nothing."""
     try:
-        if found := await hot.latest(device_id):
+        found = await hot.latest(device_id)
+        if found is not None:
             return [_decode_item(text) for _, text in sorted(found.items())]
+        await hot.begin_rebuild(device_id)
     except UnavailableError:
         return [item for _, item in await _latest_stored(work, device_id)]
     rows = await _latest_stored(work, device_id)
-    try:
-        await hot.rebuild_latest(
-            device_id, {item.stream: (time.timestamp(), msgspec.json.encode(item)) for time, item in rows}
-        )
-    except UnavailableError:
-        pass  # it is rebuilt at the next question
+    newest = {item.stream: (time.timestamp(), msgspec.json.encode(item)) for time, item in rows}
+    with contextlib.suppress(UnavailableError):  # it is rebuilt at the next question
+        await hot.rebuild_latest(device_id, newest)
     return [item for _, item in rows]
 
 

@@ -4,6 +4,9 @@ import socket
 
 from rosfit.infra.embedded.errors import EmbeddedServerError
 
+# Settings that `rosfit serve` also takes as a flag.
+_FLAGS = ("port", "mqtt_port")
+
 
 def resolve(host: str) -> str:
     """The numeric address of `host`: listeners must agree on one."""
@@ -33,8 +36,13 @@ def check_port_free(address: str, port: int, setting: str) -> None:
     if refused is not None:
         raise EmbeddedServerError(
             f"Port {port} on {address} cannot be used: {refused.strerror}. Stop the program that has it, or choose "
-            f"another with --{setting.replace('_', '-')} or ROSFIT_{setting.upper()}."
+            f"another with {_ways_to_set(setting)}."
         )
+
+
+def _ways_to_set(setting: str) -> str:
+    variable = f"ROSFIT_{setting.upper()}"
+    return f"--{setting.replace('_', '-')} or {variable}" if setting in _FLAGS else variable
 
 
 def free_port(first: int = 20_000, last: int = 32_000) -> int:

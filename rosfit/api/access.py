@@ -1,0 +1,78 @@
+"""Who asks, and may they: judged before path, query and body are looked at."""
+
+from __future__ import annotations
+
+from litestar.handlers.base import BaseRouteHandler
+
+from rosfit.accounts import service as accounts
+from rosfit.accounts.models import Actor
+from rosfit.accounts.rights import Right
+from rosfit.api.edge import Connection, Edge, edge_of
+from rosfit.fleet import repository as fleet
+from rosfit.fleet.service import not_found
+from rosfit.kernel.errors import PermissionDeniedError, RateLimitedError, UnauthenticatedError, UnavailableError
+
+SESSION_COOKIE = "rosfit_session"
+
+
+async def require_right(connection: Connection, handler: BaseRouteHandler) -> None:
+    """Guard: a credential, the right in `opt["right"]`, the rate limit, and then the device in the path.
+
+    `opt["public"]` lets anybody in; a credential that is sent all the same is looked at.
+    `opt["page"]` takes the session of the pages, too: for what a browser reads without scripts of its own.
+    """
+    edge = edge_of(connection)
+    actor = await _actor(connection, edge, handler)
+    connection.scope["actor"] = actor  # type: ignore[typeddict-unknown-key]
+    if handler.opt.get("public"):
+        return
+    if actor is None:
+        raise UnauthenticatedError("Send `Authorization: Bearer <token>`; POST /api/v1/auth/login gives one")
+    await _check_rate(edge, actor)
+    check_right(actor, handler.opt["right"])
+    if "device_id" in connection.path_params:
+        await _check_device(edge, connection.path_params["device_id"])
+
+
+def check_right(actor: Actor, right: Right | None) -> None:
+    """`None` asks for any signed-in actor. Raises PermissionDeniedError."""
+    if right is not None and not actor.may(right):
+        raise PermissionDeniedError(f"This needs the right {right.value}, which the role {actor.role} does not have")
+
+
+def actor_of(connection: Connection) -> Actor:
+    """Who passed `require_right`."""
+    actor: Actor = connection.scope["actor"]  # type: ignore[typeddict-item]
+    return actor
+
+
+def optional_actor_of(connection: Connection) -> Actor | None:
+    actor: Actor | None = connection.scope.get("actor")  # type: ignore[assignment]
+    return actor
+
+
+async def _actor(connection: Connection, edge: Edge, handler: BaseRouteHandler) -> Actor | None:
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token:
+        return edge.signer.verify(token.strip())
+    session = connection.cookies.get(SESSION_COOKIE)
+    if handler.opt.get("page") and session:
+        async with edge.open_work() as work:
+            return await accounts.session_actor(work, session)
+    return None
+
+
+async def _check_device(edge: Edge, device_id: str) -> None:
+    async with edge.open_work() as work:
+        if not await fleet.statuses(work.connection, [device_id]):
+            raise not_found(device_id)
+
+
+async def _check_rate(edge: Edge, actor: Actor) -> None:
+    limit = int(edge.settings.rate_limit_per_s)
+    try:
+        wait_s = await edge.hot.count_request(actor.id, limit)
+    except UnavailableError:
+        return  # a limit protects the server; without its counter it would only keep everybody out
+    if wait_s > 0:
+        raise RateLimitedError(f"At most {limit} requests a second; try again shortly", retry_after_s=wait_s)

@@ -1,0 +1,107 @@
+"""`/auth`: the first user, sign-in, tokens, and MQTT credentials for devices."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar import Controller, Request, Response, get, post
+
+from rosfit.accounts import service as accounts
+from rosfit.accounts.errors import RefreshReusedError
+from rosfit.accounts.models import Actor, Login, NewUser, Refresh, Tokens, User
+from rosfit.accounts.rights import Right
+from rosfit.api.access import actor_of, optional_actor_of
+from rosfit.api.edge import Edge
+from rosfit.api.errors import problem
+from rosfit.api.idempotency import once
+from rosfit.fleet import service as fleet
+from rosfit.fleet.models import Credential
+from rosfit.kernel.work import Work
+
+
+class DeviceTokenRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`ttl_hours` is a year when it is missing."""
+
+    device_id: str
+    scopes: Annotated[list[Literal["publish", "subscribe"]], msgspec.Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: ["publish", "subscribe"]
+    )
+    ttl_hours: Annotated[float, msgspec.Meta(gt=0, le=10 * 8766)] = 8766
+
+
+class AuthController(Controller):
+    path = "/auth"
+    tags = ["auth"]
+
+    @post("/register", opt={"public": True})
+    async def register(
+        self, data: NewUser, request: Request[Any, Any, Any], work: Work, edge: Edge
+    ) -> Response[User]:
+        """Add a user: the first with the set-up token, later ones as an admin."""
+        actor: Actor | None = optional_actor_of(request)
+
+        async def create() -> User:
+            user = await accounts.register(work, data, actor, edge.setup_token.value())
+            work.then(clear_setup_token)
+            return user
+
+        async def clear_setup_token() -> None:
+            edge.setup_token.clear()
+
+        return await once(work, request, actor.id if actor else "setup", 201, create)
+
+    @post("/login", opt={"public": True}, status_code=200)
+    async def login(self, data: Login, work: Work, edge: Edge) -> Tokens:
+        """Tokens for an e-mail address and its password."""
+        user = await accounts.authenticate(work, data)
+        return await accounts.issue_tokens(work, edge.signer, user)
+
+    @post("/refresh", opt={"public": True}, status_code=200)
+    async def refresh(
+        self, data: Refresh, request: Request[Any, Any, Any], work: Work, edge: Edge
+    ) -> Response[Any]:
+        """New tokens for a refresh token, which is spent by this."""
+        answer = await accounts.refresh(work, edge.signer, data.refresh_token)
+        # Returned and not raised, since the revocation of the family must be committed.
+        return problem(request, answer) if isinstance(answer, RefreshReusedError) else Response(answer)
+
+    @post("/logout", opt={"public": True}, status_code=204)
+    async def logout(self, data: Refresh, work: Work) -> None:
+        """Revoke the family of a refresh token."""
+        await accounts.revoke_refresh_token(work, data.refresh_token)
+
+    @get("/me", opt={"right": None})
+    async def me(self, request: Request[Any, Any, Any], work: Work) -> User:
+        """The user behind the credential."""
+        return await accounts.me(work, actor_of(request))
+
+    @post("/devices/token", opt={"right": Right.DEVICES_WRITE})
+    async def create_device_token(
+        self, data: DeviceTokenRequest, request: Request[Any, Any, Any], work: Work, edge: Edge
+    ) -> Response[Credential]:
+        """An MQTT user name and password for one device; shown once."""
+
+        async def create() -> Credential:
+            ttl = timedelta(hours=data.ttl_hours)
+            credential = await fleet.issue_credential(
+                work, edge.hash_device_token, data.device_id, data.scopes, ttl
+            )
+            sync_broker_after(work, edge)
+            return credential
+
+        return await once(work, request, actor_of(request).id, 201, create)
+
+
+def sync_broker_after(work: Work, edge: Edge) -> None:
+    """Once committed, make the broker know the devices' credentials; before the answer goes out."""
+    access = edge.broker_access
+    if access is None:
+        return
+
+    async def sync() -> None:
+        async with edge.open_work() as after:
+            await fleet.sync_broker(after, access)
+
+    work.then(sync)

@@ -1,0 +1,83 @@
+"""`/devices`: register, find, change, decommission; logs and newest frames."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from litestar import Controller, Request, Response, delete, get, patch, post
+from litestar.params import Parameter
+
+from rosfit.accounts.rights import Right
+from rosfit.api.access import actor_of
+from rosfit.api.auth import sync_broker_after
+from rosfit.api.edge import Edge
+from rosfit.api.idempotency import once
+from rosfit.api.parameters import DEFAULT_LIMIT, Cursor, Limit
+from rosfit.fleet import service as fleet
+from rosfit.fleet.models import Device, DeviceChange, DeviceFilter, DeviceType, NewDevice, Status
+from rosfit.kernel.clock import format_time
+from rosfit.kernel.paging import Page
+from rosfit.kernel.work import Work
+from rosfit.telemetry import service as telemetry
+from rosfit.telemetry.models import LogLine
+
+READ = {"right": Right.DEVICES_READ}
+WRITE = {"right": Right.DEVICES_WRITE}
+
+
+class DeviceController(Controller):
+    path = "/devices"
+    tags = ["devices"]
+
+    @get(opt=READ)
+    async def list_devices(
+        self,
+        work: Work,
+        status: Annotated[list[Status] | None, Parameter(description="repeat it for several")] = None,
+        type_: Annotated[DeviceType | None, Parameter(query="type")] = None,
+        tag: str | None = None,
+        q: Annotated[str | None, Parameter(description="part of the id or name")] = None,
+        limit: Limit = DEFAULT_LIMIT,
+        cursor: Cursor = None,
+    ) -> Page[Device]:
+        """Devices by id."""
+        return await fleet.find(work, DeviceFilter(tuple(status or ()), type_, tag, q), cursor, limit)
+
+    @post(opt=WRITE)
+    async def create_device(self, data: NewDevice, request: Request[Any, Any, Any], work: Work) -> Response[Device]:
+        """Register a device."""
+        return await once(work, request, actor_of(request).id, 201, lambda: fleet.register(work, data))
+
+    @get("/{device_id:str}", opt=READ)
+    async def get_device(self, device_id: str, work: Work) -> Device:
+        return await fleet.get(work, device_id)
+
+    @patch("/{device_id:str}", opt=WRITE)
+    async def update_device(self, device_id: str, data: DeviceChange, work: Work) -> Device:
+        """Change name, tags or metadata, or begin and end maintenance."""
+        return await fleet.change(work, device_id, data)
+
+    @delete("/{device_id:str}", opt=WRITE)
+    async def decommission_device(self, device_id: str, work: Work, edge: Edge) -> None:
+        """Decommission: final; its credentials are revoked and its data stay."""
+        await fleet.decommission(work, device_id)
+        sync_broker_after(work, edge)
+
+    @get("/{device_id:str}/logs", opt=READ)
+    async def list_logs(
+        self,
+        device_id: str,
+        work: Work,
+        level: Annotated[list[str] | None, Parameter(description="repeat it for several")] = None,
+        limit: Limit = DEFAULT_LIMIT,
+        cursor: Cursor = None,
+    ) -> Page[LogLine]:
+        """Log lines, newest first."""
+        return await telemetry.logs(work, device_id, level, cursor, limit)
+
+    @get("/{device_id:str}/blobs/{name:str}/latest", opt={"right": Right.TELEMETRY_READ})
+    async def get_latest_blob(self, device_id: str, name: str, work: Work, edge: Edge) -> Response[bytes]:
+        """The newest frame as the device sent it, with its content type."""
+        frame = await telemetry.frame(work, edge.hot, device_id, name)
+        headers = {"X-Sample-Time": format_time(frame.time), "Cache-Control": "no-store"}
+        return Response(frame.data, media_type=frame.content_type, headers=headers)

@@ -1,0 +1,98 @@
+"""Every error as `application/problem+json` with a stable code and the request's id."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+
+from rosfit.kernel.errors import (
+    BadRequestError,
+    FieldError,
+    InvalidError,
+    NotFoundError,
+    RateLimitedError,
+    RosfitError,
+    UnauthenticatedError,
+)
+
+log = structlog.get_logger(__name__)
+
+PROBLEM = "application/problem+json"
+
+
+class MethodNotAllowedError(RosfitError):
+    code = "METHOD_NOT_ALLOWED"
+    status = 405
+    title = "This path does not take that method"
+
+
+class UnsupportedMediaTypeError(RosfitError):
+    code = "UNSUPPORTED_MEDIA_TYPE"
+    status = 415
+    title = "The body has a content type that is not taken here"
+
+
+class TooLargeError(RosfitError):
+    code = "TOO_LARGE"
+    status = 413
+    title = "The body is too large"
+
+
+_BY_STATUS: dict[int, type[RosfitError]] = {
+    400: BadRequestError,
+    404: NotFoundError,
+    405: MethodNotAllowedError,
+    413: TooLargeError,
+    415: UnsupportedMediaTypeError,
+}
+
+
+def to_rosfit_error(error: Exception) -> RosfitError:
+    """Our own errors as they are; the framework's by their status; anything else is a fault of ours."""
+    match error:
+        case RosfitError():
+            return error
+        case ValidationException():
+            return InvalidError("Correct the fields named in errors", errors=_field_errors(error))
+        case HTTPException() if error.status_code in _BY_STATUS:
+            return _BY_STATUS[error.status_code](error.detail)
+        case HTTPException() if error.status_code < 500:
+            return BadRequestError(error.detail)
+    log.exception("request_failed", exc_info=error)
+    return RosfitError("This is a fault in RosFit; the server's log has it under the request_id")
+
+
+def _field_errors(error: ValidationException) -> tuple[FieldError, ...]:
+    extra = error.extra if isinstance(error.extra, list) else []
+    return tuple(
+        FieldError(str(entry.get("key", "")), str(entry.get("message", "")))
+        for entry in extra
+        if isinstance(entry, dict)
+    )
+
+
+def problem(request: Request[Any, Any, Any], error: RosfitError) -> Response[dict[str, Any]]:
+    """RFC 9457 with our members `code`, `request_id` and, for field errors, `errors`."""
+    body: dict[str, Any] = {
+        "type": f"urn:rosfit:error:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+        "request_id": request.scope.get("state", {}).get("request_id"),
+    }
+    if error.errors:
+        body["errors"] = [{"field": one.field, "message": one.message} for one in error.errors]
+    return Response(body, status_code=HTTPStatus(error.status), media_type=PROBLEM, headers=_headers(error))
+
+
+def _headers(error: RosfitError) -> dict[str, str]:
+    if isinstance(error, UnauthenticatedError):
+        return {"WWW-Authenticate": 'Bearer realm="rosfit"'}
+    if isinstance(error, RateLimitedError):
+        return {"Retry-After": str(max(1, round(error.retry_after_s)))}
+    return {}

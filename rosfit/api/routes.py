@@ -1,0 +1,29 @@
+"""Everything the API serves; the app puts the pages beside it."""
+
+from __future__ import annotations
+
+from litestar import Router
+from litestar.types import ControllerRouterHandler
+
+from rosfit.api.access import require_right
+from rosfit.api.auth import AuthController
+from rosfit.api.devices import DeviceController
+from rosfit.api.docs import api_docs
+from rosfit.api.responses import WireResponse
+from rosfit.api.system import SystemController
+from rosfit.api.telemetry import DeadLetterController, TelemetryController
+from rosfit.api.ws.socket import live_socket
+
+BASE = "/api/v1"
+
+
+def routes() -> list[ControllerRouterHandler]:
+    """REST under the base path, and beside it health, docs and the socket."""
+    base = Router(
+        BASE,
+        route_handlers=[AuthController, DeviceController, TelemetryController, DeadLetterController],
+        guards=[require_right],
+        response_class=WireResponse,
+    )
+    beside = Router("/", route_handlers=[SystemController, api_docs], guards=[require_right])
+    return [base, beside, live_socket]

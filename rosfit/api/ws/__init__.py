@@ -1,0 +1,1 @@
+"""`/ws`: live telemetry, status and more for programs and pages that are written by others."""

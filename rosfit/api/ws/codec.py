@@ -1,0 +1,65 @@
+"""Messages of a socket as JSON text or, under the subprotocol `rosfit.msgpack`, as MessagePack."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+
+from rosfit.kernel.feed import Event
+
+MSGPACK_SUBPROTOCOL = "rosfit.msgpack"
+
+
+class ClientMessage(msgspec.Struct, frozen=True):
+    type: str
+    data: dict[str, Any] | None = None
+    channel: str | None = None
+    request_id: str | int | None = None
+
+
+class Codec(Protocol):
+    def decode(self, data: str | bytes) -> ClientMessage: ...
+
+    def encode(self, message: dict[str, Any]) -> str | bytes: ...
+
+    def encode_event(self, event: Event, channel: str, seq: int) -> str | bytes: ...
+
+
+class JsonCodec:
+    _decode = staticmethod(msgspec.json.Decoder(ClientMessage).decode)
+    _encode = staticmethod(msgspec.json.Encoder().encode)
+
+    def decode(self, data: str | bytes) -> ClientMessage:
+        return self._decode(data)
+
+    def encode(self, message: dict[str, Any]) -> str:
+        return self._encode(message).decode()
+
+    def encode_event(self, event: Event, channel: str, seq: int) -> str:
+        """The event's data is JSON already and is not parsed again."""
+        head = self._encode({"type": event.kind, "channel": channel, "timestamp": event.at, "seq": seq})
+        return f'{head[:-1].decode()},"data":{event.data.decode()}}}'
+
+
+class MsgpackCodec:
+    _decode = staticmethod(msgspec.msgpack.Decoder(ClientMessage).decode)
+    _encode = staticmethod(msgspec.msgpack.Encoder().encode)
+
+    def decode(self, data: str | bytes) -> ClientMessage:
+        return self._decode(data if isinstance(data, bytes) else data.encode())
+
+    def encode(self, message: dict[str, Any]) -> bytes:
+        return self._encode(msgspec.to_builtins(message))
+
+    def encode_event(self, event: Event, channel: str, seq: int) -> bytes:
+        data = msgspec.json.decode(event.data)
+        message = {"type": event.kind, "channel": channel, "timestamp": event.at, "seq": seq, "data": data}
+        return self._encode(message)
+
+
+def codec_for(subprotocols: list[str]) -> tuple[Codec, str | None]:
+    """The codec a client asks for, and the subprotocol to answer with."""
+    if MSGPACK_SUBPROTOCOL in subprotocols:
+        return MsgpackCodec(), MSGPACK_SUBPROTOCOL
+    return JsonCodec(), None

@@ -1,0 +1,208 @@
+"""One socket: signing in, subscriptions, rate limit, and the end of a token."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from rosfit.accounts.models import Actor
+from rosfit.api.access import check_right
+from rosfit.api.edge import Edge
+from rosfit.api.ws.channels import (
+    RIGHT_FOR,
+    THROTTLE_LIMIT_MS,
+    Channel,
+    InvalidChannelError,
+    Subscription,
+    parse_channel,
+)
+from rosfit.api.ws.codec import ClientMessage, Codec
+from rosfit.api.ws.outbox import Outbox
+from rosfit.fleet import repository as fleet
+from rosfit.kernel.clock import format_time, now
+from rosfit.kernel.errors import RateLimitedError, RosfitError, UnauthenticatedError
+
+MESSAGES_PER_S = 100
+SUBSCRIPTIONS_LIMIT = 1_000
+
+
+class InvalidMessageError(RosfitError):
+    code = "INVALID_MESSAGE"
+    status = 400
+    title = "The message is not one of those that are taken here"
+
+
+class AuthExpiredError(UnauthenticatedError):
+    code = "AUTH_EXPIRED"
+
+
+class SubscribeOptions(msgspec.Struct, frozen=True):
+    topics: list[str] | None = None
+    throttle_ms: float | None = None
+
+
+class Session:
+    """Answers the client's messages into the outbox. Raises UnauthenticatedError when the socket must close."""
+
+    def __init__(self, edge: Edge, codec: Codec, outbox: Outbox) -> None:
+        self._edge = edge
+        self._codec = codec
+        self._outbox = outbox
+        self._actor: Actor | None = None
+        self._subscriptions: dict[str, tuple[Subscription, Callable[[], None]]] = {}
+        self._times: deque[float] = deque(maxlen=MESSAGES_PER_S)
+
+    @property
+    def actor(self) -> Actor | None:
+        return self._actor
+
+    def authenticate(self, token: object, request_id: str | int | None = None) -> None:
+        """Raises UnauthenticatedError."""
+        if not isinstance(token, str):
+            raise UnauthenticatedError("auth takes data.token, an access token")
+        self._actor = actor = self._edge.signer.verify(token)
+        data = {"status": "authenticated", "user_id": actor.id, "role": actor.role}
+        self._answer("auth_result", data, request_id=request_id)
+
+    def seconds_left(self) -> float | None:
+        """Until the token runs out; None without one."""
+        if self._actor is None or self._actor.expires_at is None:
+            return None
+        return self._actor.expires_at - time.time()
+
+    def announce_expiry(self) -> None:
+        self._error(AuthExpiredError("The token has run out: send auth with a new one within 10 s"), None)
+
+    async def handle(self, raw: str | bytes) -> None:
+        message: ClientMessage | None = None
+        try:
+            self._count()
+            message = self._parse(raw)
+            await self._dispatch(message)
+        except UnauthenticatedError:
+            raise
+        except RosfitError as error:
+            self._error(error, message.request_id if message else None)
+
+    def close(self) -> None:
+        for subscription, unsubscribe in self._subscriptions.values():
+            unsubscribe()
+            subscription.close()
+        self._subscriptions.clear()
+
+    def fail(self, error: RosfitError) -> None:
+        """The last word before the socket closes."""
+        self._error(error, None)
+
+    def _count(self) -> None:
+        at = time.monotonic()
+        if len(self._times) == MESSAGES_PER_S and at - self._times[0] < 1.0:
+            raise RateLimitedError(f"At most {MESSAGES_PER_S} messages a second; this one was not taken")
+        self._times.append(at)
+
+    def _parse(self, raw: str | bytes) -> ClientMessage:
+        try:
+            return self._codec.decode(raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidMessageError(f"Send an object with a `type`: {error}") from error
+
+    async def _dispatch(self, message: ClientMessage) -> None:
+        if message.type == "auth":
+            self.authenticate((message.data or {}).get("token"), message.request_id)
+            return
+        if self._actor is None:
+            raise UnauthenticatedError("The first message is auth")
+        left = self.seconds_left()
+        if left is not None and left <= 0:
+            raise AuthExpiredSoftError("Send auth with a new token first")
+        match message.type:
+            case "subscribe":
+                await self._subscribe(message, self._actor)
+            case "unsubscribe":
+                self._unsubscribe(message)
+            case "ping":
+                self._answer("pong", {}, request_id=message.request_id)
+            case _:
+                raise InvalidMessageError(f"There is no type {message.type[:50]!r}; see docs/protocol.md")
+
+    async def _subscribe(self, message: ClientMessage, actor: Actor) -> None:
+        channel = parse_channel(message.channel or "")
+        options = self._options(message)
+        check_right(actor, RIGHT_FOR[channel.kind])
+        await self._check_device(channel)
+        if len(self._subscriptions) >= SUBSCRIPTIONS_LIMIT and channel.text not in self._subscriptions:
+            raise InvalidChannelError(f"At most {SUBSCRIPTIONS_LIMIT} channels on one socket; use a wildcard")
+        self._drop(channel.text)
+        throttle_s = min(max(options.throttle_ms or 0, 0), THROTTLE_LIMIT_MS) / 1000
+        subscription = Subscription(channel, frozenset(options.topics or ()), throttle_s, self._outbox.push)
+        self._answer("subscribed", {}, channel=channel.text, request_id=message.request_id)
+        unsubscribe = self._edge.feed.subscribe(channel.kind, channel.key, subscription.offer)  # type: ignore[arg-type]
+        self._subscriptions[channel.text] = (subscription, unsubscribe)
+
+    @staticmethod
+    def _options(message: ClientMessage) -> SubscribeOptions:
+        try:
+            return msgspec.convert(message.data or {}, SubscribeOptions)
+        except msgspec.ValidationError as error:
+            raise InvalidMessageError(f"data of subscribe: {error}") from error
+
+    async def _check_device(self, channel: Channel) -> None:
+        if channel.device_id is None:
+            return
+        async with self._edge.open_work() as work:
+            if not await fleet.statuses(work.connection, [channel.device_id]):
+                raise InvalidChannelError(f"No device {channel.device_id!r} is registered")
+
+    def _unsubscribe(self, message: ClientMessage) -> None:
+        channel = parse_channel(message.channel or "")
+        self._drop(channel.text)
+        self._answer("unsubscribed", {}, channel=channel.text, request_id=message.request_id)
+
+    def _drop(self, channel: str) -> None:
+        if found := self._subscriptions.pop(channel, None):
+            subscription, unsubscribe = found
+            unsubscribe()
+            subscription.close()
+
+    def _answer(
+        self, type_: str, data: dict[str, Any], *, channel: str | None = None, request_id: str | int | None = None
+    ) -> None:
+        message: dict[str, Any] = {"type": type_, "data": data, "timestamp": format_time(now())}
+        if channel is not None:
+            message["channel"] = channel
+        if request_id is not None:
+            message["request_id"] = request_id
+        self._outbox.answer(message)
+
+    def _error(self, error: RosfitError, request_id: str | int | None) -> None:
+        data = {"code": error.code, "message": error.detail, "request_id": request_id}
+        self._answer("error", data, request_id=request_id)
+
+
+class AuthExpiredSoftError(RosfitError):
+    """Within the 10 s after the token's end: refused, but the socket stays."""
+
+    code = "AUTH_EXPIRED"
+    status = 401
+    title = "The token has run out"
+
+
+async def watch_expiry(session: Session, grace_s: float) -> None:
+    """Tell of the token's end; returns when no new one came within `grace_s`."""
+    while True:
+        left = session.seconds_left()
+        if left is None:
+            await asyncio.sleep(1)
+        elif left > 0:
+            await asyncio.sleep(min(left, 60))
+        else:
+            session.announce_expiry()
+            await asyncio.sleep(grace_s)
+            left = session.seconds_left()
+            if left is not None and left <= 0:
+                return

@@ -1,0 +1,179 @@
+"""The web application, and `serve`: RosFit in one loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+import uvicorn
+from litestar import Litestar, Request, Response
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.spec import Components, SecurityScheme
+
+from rosfit import __version__, dashboard
+from rosfit.api.edge import Edge
+from rosfit.api.errors import problem, to_rosfit_error
+from rosfit.api.middleware import RequestMiddleware
+from rosfit.api.routes import BASE, routes
+from rosfit.dashboard.errors import error_page
+from rosfit.kernel.work import Work
+from rosfit.settings import Settings
+from rosfit.supervisor import Endpoints
+from rosfit.wiring import Wired, wire
+
+log = structlog.get_logger(__name__)
+
+BODY_LIMIT_BYTES = 10 * 1024 * 1024
+SOCKET_MESSAGE_LIMIT_BYTES = 256 * 1024
+DRAIN_S = 2
+
+
+def make_app(edge: Edge) -> Litestar:
+    async def provide_work() -> AsyncIterator[Work]:
+        async with edge.open_work() as work:
+            yield work
+
+    def provide(value: Any) -> Provide:
+        return Provide(lambda: value, sync_to_thread=False)
+
+    return Litestar(
+        route_handlers=[*routes(), *dashboard.routes()],
+        dependencies={
+            "work": Provide(provide_work),
+            "edge": provide(edge),
+            "feed": provide(edge.feed),
+            "hot": provide(edge.hot),
+            "settings": provide(edge.settings),
+            "broker_access": provide(edge.broker_access),
+            "setup_token": provide(edge.setup_token),
+        },
+        state=State({"edge": edge}),
+        middleware=[lambda app: RequestMiddleware(app, edge.metrics)],
+        exception_handlers={Exception: _answer_error},
+        template_config=dashboard.template_config(),
+        openapi_config=_openapi(),
+        request_max_body_size=BODY_LIMIT_BYTES,
+        logging_config=None,
+    )
+
+
+def _openapi() -> OpenAPIConfig:
+    bearer = SecurityScheme(type="http", scheme="bearer", description="an access token or an API key")
+    return OpenAPIConfig(
+        title="RosFit",
+        version=__version__,
+        description="Run a fleet of ROS 2 robots. Errors are RFC 9457 problems with a stable `code`.",
+        components=Components(security_schemes={"bearer": bearer}),
+        security=[{"bearer": []}],
+        operation_id_creator=lambda handler, _method, _path: handler.fn.__name__,
+        # The document is served by `rosfit.api.system`, behind a credential.
+        path="/-/openapi",
+        render_plugins=[],
+        enabled_endpoints=set(),
+    )
+
+
+def _answer_error(request: Request[Any, Any, Any], raised: Exception) -> Response[Any]:
+    error = to_rosfit_error(raised)
+    wants_page = "text/html" in request.headers.get("accept", "") or "hx-request" in request.headers
+    if wants_page and not request.url.path.startswith(BASE):
+        return error_page(request, error)
+    return problem(request, error)
+
+
+async def serve(settings: Settings, endpoints: Endpoints, *, demo: bool, stop: asyncio.Event) -> None:
+    """Until `stop` is set. Prints one line with the address when everything is ready."""
+    configure_logging(settings)
+    async with wire(settings, endpoints) as wired:
+        server = _Server(_uvicorn_config(make_app(wired.edge), settings))
+        serving = asyncio.create_task(server.serve())
+        await server.listening.wait()
+        _greet(settings, wired)
+        await _until_stopped(stop, serving, wired.tasks)
+        server.should_exit = True
+        await serving
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to `rosfit serve`, and tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: Any = None) -> None:
+        try:
+            await super().startup(sockets)
+        finally:
+            self.listening.set()
+
+    def capture_signals(self) -> Any:
+        import contextlib
+
+        return contextlib.nullcontext()
+
+
+def _uvicorn_config(app: Litestar, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        ws="websockets-sansio",
+        ws_max_size=SOCKET_MESSAGE_LIMIT_BYTES,
+        # Compression costs 28 to 60 % of the CPU per frame and saves nothing on a local network.
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=DRAIN_S,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies) or None,
+        lifespan="off",
+    )
+
+
+async def _until_stopped(
+    stop: asyncio.Event, serving: asyncio.Task[None], tasks: list[asyncio.Task[None]]
+) -> None:
+    """Wait for the signal; a loop that ends by itself is a fault that must be seen."""
+    asked = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait({asked, serving, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    for task in done - {asked, serving}:
+        log.error("loop_ended", loop=task.get_name(), exc_info=task.exception())
+        task.result()
+
+
+def _greet(settings: Settings, wired: Wired) -> None:
+    address = settings.public_url or f"http://{settings.host}:{settings.port}"
+    print(f"RosFit is ready at {address}", flush=True)
+    if token := wired.edge.setup_token.value():
+        print(f"First start: create the first user at {address}/setup#token={token}", file=sys.stderr, flush=True)
+
+
+def configure_logging(settings: Settings) -> None:
+    """Structured lines on stderr, text on a terminal and JSON elsewhere."""
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        if settings.log_format == "text"
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")

@@ -1,0 +1,161 @@
+"""One transaction per batch. Rows that the database itself refuses become dead letters; the rest is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+import psycopg
+
+from rosfit.fleet import repository as fleet
+from rosfit.fleet import service as fleet_service
+from rosfit.handler.batch import Batch
+from rosfit.handler.decode import Parsed
+from rosfit.handler.marks import Marks
+from rosfit.kernel.clock import format_time
+from rosfit.kernel.feed import Event
+from rosfit.kernel.work import Work
+from rosfit.protocol.envelope import Message
+from rosfit.protocol.errors import BadMessageError
+from rosfit.protocol.topics import Kind, Route
+from rosfit.telemetry import repository as telemetry
+from rosfit.telemetry.models import NewAlert, NewLog, Sample
+
+# Handles a message whose order per device matters, under a savepoint of its own. Raises BadMessageError.
+OrderedHandler = Callable[[Work, Route, Message], Awaitable[None]]
+
+Row = TypeVar("Row", Sample, NewLog, NewAlert)
+
+
+class Outcome(msgspec.Struct):
+    """What one committed batch did."""
+
+    batch: Batch
+    stored: int
+    duplicates: int
+
+
+class Writer:
+    """`ordered` names who handles shadow, command and update messages."""
+
+    def __init__(self, marks: Marks | None, ordered: Mapping[Kind, OrderedHandler]) -> None:
+        self._marks = marks
+        self._ordered = ordered
+
+    async def write(self, work: Work, messages: Sequence[Parsed]) -> Outcome:
+        """Write a batch; the caller commits. Every statement here is safe to run again after a rollback."""
+        fresh = [parsed for parsed in messages if self._marks is None or not self._marks.is_known(parsed)]
+        ids = sorted({parsed.route.device_id for parsed in fresh if parsed.route})
+        batch = Batch(await fleet.statuses(work.connection, ids) if ids else {})
+        for parsed in fresh:
+            batch.add(parsed)
+        stored = await self._write_rows(work, batch)
+        await self._handle_ordered(work, batch)
+        if changes := batch.status_changes():
+            await fleet_service.apply_changes(work, changes)
+        if batch.layouts:
+            await fleet.remember_layouts(work.connection, batch.layouts)
+        if batch.dead_letters:
+            await telemetry.insert_dead_letters(work.connection, batch.dead_letters)
+        await self._write_marks(work, messages, fresh)
+        known = len(messages) - len(fresh)
+        return Outcome(batch, stored, len(batch.samples) - stored + known)
+
+    async def _write_rows(self, work: Work, batch: Batch) -> int:
+        connection = work.connection
+        stored = 0
+        if batch.samples:
+            batch.samples, stored = await _insert(work, batch, batch.samples, telemetry.insert_samples)
+        if batch.logs:
+            batch.logs, _ = await _insert(work, batch, batch.logs, telemetry.insert_logs)
+            for line in batch.logs:
+                work.announce(_log_event(line))
+        if batch.alerts:
+            batch.alerts, _ = await _insert(work, batch, batch.alerts, telemetry.insert_alerts)
+            for alert in batch.alerts:
+                work.announce(_alert_event(alert))
+        for (device_id, name), (frame, qos) in batch.frames.items():
+            if qos:
+                await telemetry.upsert_frame(connection, device_id, name, frame)
+        return stored
+
+    async def _handle_ordered(self, work: Work, batch: Batch) -> None:
+        for parsed, route, message in batch.ordered:
+            handler = self._ordered.get(route.kind)
+            try:
+                if handler is None:
+                    raise BadMessageError("no_handler", f"this version does nothing with {route.kind.value}")
+                async with work.connection.transaction():
+                    await handler(work, route, message)
+            except BadMessageError as bad:
+                batch.reject(parsed, bad)
+
+    async def _write_marks(self, work: Work, messages: Sequence[Parsed], fresh: Sequence[Parsed]) -> None:
+        if self._marks is None:
+            return
+        written = self._marks.to_write(fresh)
+        if written:
+            await telemetry.write_marks(work.connection, self._marks.slot, written)
+        newest = max((p.incoming for p in messages), key=lambda incoming: incoming.received_at, default=None)
+        dropped = self._marks.to_drop(newest.packet_id) if newest and newest.qos else []
+        if dropped:
+            await telemetry.drop_marks(work.connection, self._marks.slot, dropped)
+        if written or dropped:
+            work.then(_committing(self._marks, written, dropped))
+
+
+def _committing(marks: Marks, written: dict[int, str], dropped: list[int]) -> Callable[[], Awaitable[None]]:
+    async def commit() -> None:
+        marks.committed(written, dropped)
+
+    return commit
+
+
+async def _insert(
+    work: Work,
+    batch: Batch,
+    rows: list[Row],
+    insert: Callable[[psycopg.AsyncConnection[tuple[object, ...]], list[Row]], Awaitable[int | None]],
+) -> tuple[list[Row], int]:
+    """Insert all rows, or halve them until the ones that PostgreSQL refuses stand alone.
+
+    Returns the rows it took and how many of them are new.
+    """
+    try:
+        async with work.connection.transaction():
+            return rows, await insert(work.connection, rows) or 0
+    except psycopg.DataError as error:
+        if len(rows) == 1:
+            reason = BadMessageError("not_storable", f"PostgreSQL cannot store it: {error}")
+            batch.reject(batch.sources[id(rows[0])], reason)
+            return [], 0
+        middle = len(rows) // 2
+        first, first_new = await _insert(work, batch, rows[:middle], insert)
+        second, second_new = await _insert(work, batch, rows[middle:], insert)
+        return first + second, first_new + second_new
+
+
+def _log_event(line: NewLog) -> Event:
+    at = format_time(line.time)
+    data = {
+        "device_id": line.device_id,
+        "time": at,
+        "level": line.level,
+        "message": line.message,
+        "logger": line.logger,
+        "fields": msgspec.Raw(line.fields.encode()),
+    }
+    return Event("logs", line.device_id, line.level, msgspec.json.encode(data), at)
+
+
+def _alert_event(alert: NewAlert) -> Event:
+    at = format_time(alert.time)
+    data = {
+        "device_id": alert.device_id,
+        "time": at,
+        "name": alert.name,
+        "severity": alert.severity,
+        "message": alert.message,
+    }
+    return Event("alerts", alert.device_id, alert.name, msgspec.json.encode(data), at)

@@ -1,0 +1,191 @@
+"""Redis: newest values, frames, rate limits, and live events between replicas. All of it can be rebuilt."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import redis.asyncio as redis
+import structlog
+from redis.exceptions import RedisError
+
+from rosfit.kernel.errors import UnavailableError
+from rosfit.kernel.feed import Event, Feed
+from rosfit.kernel.ids import uuid7
+
+log = structlog.get_logger(__name__)
+
+_LATEST = "rosfit:latest:"
+_TIMES = "rosfit:latest-times:"
+_FRAME = "rosfit:frame:"
+_RATE = "rosfit:rate:"
+_FEED = "rosfit:feed"
+
+FRAME_TTL_S = 7 * 86_400
+
+# Keeps newer samples only. KEYS are value hash and time hash in turn, ARGV stream, time, JSON in turn.
+# A device whose hash is missing is left alone: it is rebuilt from the database, whole, when somebody asks.
+_PUT_LATEST = """
+for i = 1, #KEYS, 2 do
+  if redis.call('EXISTS', KEYS[i]) == 1 then
+    local a = (i - 1) / 2 * 3
+    local known = redis.call('HGET', KEYS[i + 1], ARGV[a + 1])
+    if not known or tonumber(known) <= tonumber(ARGV[a + 2]) then
+      redis.call('HSET', KEYS[i], ARGV[a + 1], ARGV[a + 3])
+      redis.call('HSET', KEYS[i + 1], ARGV[a + 1], ARGV[a + 2])
+    end
+  end
+end
+"""
+
+# Fields that no stream can be called: a rebuild has begun (so that new samples are taken), and is complete.
+_BEGUN, _COMPLETE = "\x1fbegun", "\x1fcomplete"
+
+
+@contextmanager
+def _available() -> Any:
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise UnavailableError(f"Redis does not answer ({error})") from error
+
+
+class RedisStore:
+    """Implements `HotStore`."""
+
+    def __init__(self, url: str) -> None:
+        self._redis: redis.Redis = redis.Redis.from_url(
+            url, socket_timeout=2, socket_connect_timeout=2, health_check_interval=15
+        )
+        self._put_latest = self._redis.register_script(_PUT_LATEST)
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def check(self) -> None:
+        """Raises UnavailableError with why."""
+        with _available():
+            await self._redis.ping()
+
+    async def put_latest(self, samples: Mapping[tuple[str, str], tuple[float, bytes]]) -> None:
+        keys: list[str] = []
+        values: list[str | bytes | float] = []
+        for (device_id, stream), (at, text) in samples.items():
+            keys += (_LATEST + device_id, _TIMES + device_id)
+            values += (stream, at, text)
+        with _available():
+            await self._put_latest(keys=keys, args=values)
+
+    async def latest(self, device_id: str) -> dict[str, bytes] | None:
+        with _available():
+            found = await self._redis.hgetall(_LATEST + device_id)
+        if _COMPLETE.encode() not in found:
+            return None
+        return {stream.decode(): text for stream, text in found.items() if not stream.startswith(b"\x1f")}
+
+    async def begin_rebuild(self, device_id: str) -> None:
+        with _available():
+            await self._redis.hset(_LATEST + device_id, _BEGUN, "")
+
+    async def rebuild_latest(self, device_id: str, samples: Mapping[str, tuple[float, bytes]]) -> None:
+        await self.put_latest({(device_id, stream): sample for stream, sample in samples.items()})
+        with _available():
+            await self._redis.hset(_LATEST + device_id, _COMPLETE, "")
+
+    async def forget_latest(self) -> None:
+        with _available():
+            keys = [key async for key in self._redis.scan_iter("rosfit:latest*", count=1000)]
+            for start in range(0, len(keys), 1000):
+                await self._redis.unlink(*keys[start : start + 1000])
+
+    async def put_frame(self, device_id: str, name: str, frame: bytes) -> None:
+        with _available():
+            await self._redis.set(f"{_FRAME}{device_id}:{name}", frame, ex=FRAME_TTL_S)
+
+    async def frame(self, device_id: str, name: str) -> bytes | None:
+        with _available():
+            found: bytes | None = await self._redis.get(f"{_FRAME}{device_id}:{name}")
+        return found
+
+    async def count_request(self, key: str, limit: int) -> float:
+        now = time.time()
+        window = f"{_RATE}{key}:{int(now)}"
+        with _available():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.incr(window)
+                pipe.expire(window, 2)
+                count, _ = await pipe.execute()
+        return 0.0 if count <= limit else 1.0 - now % 1
+
+    def replicas(self, feed: Feed) -> ReplicaFeed:
+        return ReplicaFeed(self._redis, feed)
+
+
+class ReplicaFeed:
+    """Live events to and from the other processes on the same stores; silent while there are none."""
+
+    FLUSH_S = 0.02
+    QUEUE_LIMIT = 10_000
+
+    def __init__(self, client: redis.Redis, feed: Feed) -> None:
+        self._redis = client
+        self._feed = feed
+        self._me = uuid7().hex.encode()
+        self._outgoing: list[Event] = []
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(list[Event]).decode
+
+    async def run(self) -> None:
+        """Until cancelled, over every loss of the connection."""
+        while True:
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._listen())
+                    tasks.create_task(self._look_for_others())
+                    tasks.create_task(self._send())
+            except* (RedisError, OSError):
+                self._feed.elsewhere = None
+            await asyncio.sleep(1)
+
+    async def _listen(self) -> None:
+        async with self._redis.pubsub() as pubsub:
+            await pubsub.subscribe(_FEED)
+            while True:
+                message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=5)
+                if message is None:
+                    continue
+                sender, _, events = message["data"].partition(b":")
+                if sender != self._me:
+                    for event in self._decode(events):
+                        self._feed.deliver(event)
+
+    async def _look_for_others(self) -> None:
+        while True:
+            (_, listeners), *_ = await self._redis.pubsub_numsub(_FEED)
+            self._feed.elsewhere = self._offer if listeners > 1 else None
+            await asyncio.sleep(1)
+
+    def _offer(self, event: Event) -> None:
+        if len(self._outgoing) < self.QUEUE_LIMIT:
+            self._outgoing.append(event)
+
+    async def _send(self) -> None:
+        while True:
+            await asyncio.sleep(self.FLUSH_S)
+            if self._outgoing:
+                events, self._outgoing = self._outgoing, []
+                await self._redis.publish(_FEED, self._me + b":" + self._encode(events))
+
+
+@contextlib.asynccontextmanager
+async def open_store(url: str) -> AsyncIterator[RedisStore]:
+    store = RedisStore(url)
+    try:
+        yield store
+    finally:
+        await store.close()

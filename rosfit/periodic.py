@@ -1,0 +1,105 @@
+"""Work that comes round by itself. What only one process may do is done by the one that holds the lock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+
+import structlog
+
+from rosfit.accounts import service as accounts
+from rosfit.fleet import service as fleet
+from rosfit.fleet.service import BrokerAccess
+from rosfit.handler.hot import VITALS_EVERY_S, VitalsBook
+from rosfit.kernel.errors import UnavailableError
+from rosfit.kernel.work import Work
+from rosfit.telemetry import dead_letters
+from rosfit.telemetry import service as telemetry
+
+log = structlog.get_logger(__name__)
+
+SILENCE_EVERY_S = 1.0
+HOUSEKEEPING_EVERY_S = 3600.0
+BROKER_SYNC_EVERY_S = 30.0
+
+OpenWork = Callable[[], AbstractAsyncContextManager[Work]]
+Elected = Callable[[], AbstractAsyncContextManager[Awaitable[None]]]
+
+
+class Periodic:
+    def __init__(
+        self, open_work: OpenWork, vitals: VitalsBook, heartbeat_timeout_s: float, access: BrokerAccess | None
+    ) -> None:
+        self._open_work = open_work
+        self._vitals = vitals
+        self._timeout_s = heartbeat_timeout_s
+        self._access = access
+
+    async def write_vitals(self) -> None:
+        """In every process: what its slots heard."""
+        while True:
+            await asyncio.sleep(VITALS_EVERY_S)
+            await _try(self.write_vitals_once)
+
+    async def write_vitals_once(self) -> None:
+        async with self._open_work() as work:
+            await self._vitals.write(work)
+
+    async def run(self, elected: Elected) -> None:
+        """In one process at a time: silence, partitions, and what has run out."""
+        while True:
+            try:
+                async with elected() as lost:
+                    await self._lead(asyncio.ensure_future(lost))
+            except UnavailableError as error:
+                log.warning("periodic_work_paused", why=error.detail)
+            await asyncio.sleep(1)
+
+    async def _lead(self, lost: asyncio.Future[None]) -> None:
+        # After an outage the devices must first have the chance to be heard again.
+        patience_s = min(self._timeout_s, 10.0)
+        housekeeping_in_s = 0.0
+        while not lost.done():
+            if housekeeping_in_s <= 0:
+                await _try(self._keep_house)
+                housekeeping_in_s = HOUSEKEEPING_EVERY_S
+            if patience_s <= 0:
+                await _try(self._mark_silent)
+            await asyncio.wait({lost}, timeout=SILENCE_EVERY_S)
+            patience_s -= SILENCE_EVERY_S
+            housekeeping_in_s -= SILENCE_EVERY_S
+        lost.result()
+
+    async def _mark_silent(self) -> None:
+        async with self._open_work() as work:
+            await fleet.mark_silent(work, self._timeout_s)
+
+    async def _keep_house(self) -> None:
+        await self.add_partitions()
+        async with self._open_work() as work:
+            await accounts.delete_expired(work)
+            await dead_letters.trim(work)
+
+    async def add_partitions(self) -> None:
+        async with self._open_work() as work:
+            if added := await telemetry.add_partitions(work):
+                log.info("partitions_added", count=added)
+
+    async def keep_broker_synced(self) -> None:
+        """Credentials run out, and a sync after a commit may have been lost with its process."""
+        while self._access is not None:
+            await asyncio.sleep(BROKER_SYNC_EVERY_S)
+            await _try(self.sync_broker)
+
+    async def sync_broker(self) -> None:
+        if self._access is not None:
+            async with self._open_work() as work:
+                await fleet.sync_broker(work, self._access)
+
+
+async def _try(step: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await step()
+    except UnavailableError as error:
+        log.warning("periodic_step_failed", step=step.__name__, why=error.detail)

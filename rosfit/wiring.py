@@ -1,0 +1,229 @@
+"""Puts the parts together: adapters opened here, handed inward as ports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from rosfit.accounts import service as accounts
+from rosfit.accounts.setup import SetupToken
+from rosfit.accounts.tokens import Signer
+from rosfit.api.edge import Edge
+from rosfit.handler.decode import Decoder
+from rosfit.handler.hot import LatestValues, VitalsBook
+from rosfit.handler.ingest import Ingest
+from rosfit.handler.slots import hold_slot
+from rosfit.infra.embedded.broker_accounts import hash_password
+from rosfit.infra.mqtt import IngestSession, check_broker
+from rosfit.infra.objects import open_objects
+from rosfit.infra.postgres import (
+    PERIODIC_LOCK,
+    SLOT_LOCK,
+    Pool,
+    make_pool,
+    migrate_when_ready,
+    session_lock,
+    transaction,
+)
+from rosfit.infra.redis import RedisStore, open_store
+from rosfit.kernel.errors import UnavailableError
+from rosfit.kernel.feed import Feed
+from rosfit.kernel.metrics import Metrics
+from rosfit.kernel.ports import Incoming
+from rosfit.kernel.work import Work
+from rosfit.periodic import Periodic
+from rosfit.protocol.envelope import Limits
+from rosfit.protocol.layouts import Layouts
+from rosfit.protocol.topics import INGEST_FILTER
+from rosfit.settings import Settings
+from rosfit.supervisor import Endpoints
+from rosfit.telemetry.errors import StillBadError
+
+log = structlog.get_logger(__name__)
+
+SETUP_TOKEN_FILE = "setup-token"  # noqa: S105 - a file name
+
+
+@dataclass
+class Wired:
+    """A running RosFit without its web server."""
+
+    edge: Edge
+    tasks: list[asyncio.Task[None]]
+
+
+def work_opener(pool: Pool, feed: Feed) -> Any:
+    """Units of work on this pool, whose events go to the feed once they are committed."""
+
+    @asynccontextmanager
+    async def open_work() -> AsyncIterator[Work]:
+        async with transaction(pool) as connection:
+            work = Work(connection)
+            yield work
+        for event in work.events:
+            feed.publish(event)
+        for action in work.after_commit:
+            try:
+                await action()
+            except UnavailableError as error:
+                log.warning("after_commit_failed", why=error.detail)
+
+    return open_work
+
+
+def limits_of(settings: Settings) -> Limits:
+    return Limits(
+        settings.payload_limit_bytes,
+        settings.blob_limit_bytes,
+        settings.json_depth_limit,
+        settings.stream_segments_limit,
+    )
+
+
+@asynccontextmanager
+async def wire(settings: Settings, endpoints: Endpoints) -> AsyncIterator[Wired]:
+    """Open the adapters, start the loops, and stop both at the end."""
+    before, after = await migrate_when_ready(endpoints.database_url)
+    if before != after:
+        log.info("migrated", before=before, after=after)
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(make_pool(endpoints.database_url))
+        store = await stack.enter_async_context(open_store(endpoints.redis_url))
+        parts = _Parts(settings, endpoints, pool, store)
+        await parts.prepare()
+        tasks = [asyncio.create_task(step, name=name) for name, step in parts.loops()]
+        try:
+            yield Wired(parts.edge, tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await parts.finish()
+
+
+class _Parts:
+    """Everything that lives as long as the process, made in the order in which it is needed."""
+
+    def __init__(self, settings: Settings, endpoints: Endpoints, pool: Pool, store: RedisStore) -> None:
+        self._settings = settings
+        self._endpoints = endpoints
+        self._feed = Feed()
+        self._metrics = Metrics()
+        self._store = store
+        self._open_work = work_opener(pool, self._feed)
+        self._latest = LatestValues(store)
+        self._vitals = VitalsBook()
+        self._layouts = Layouts(settings.layouts)
+        self._decoder = Decoder(limits_of(settings), self._layouts)
+        self._ingest = Ingest(
+            open_work=self._open_work,
+            decoder=self._decoder,
+            feed=self._feed,
+            latest=self._latest,
+            vitals=self._vitals,
+            metrics=self._metrics,
+            ordered={},
+        )
+        self._periodic = Periodic(
+            self._open_work, self._vitals, settings.heartbeat_timeout_s, endpoints.broker_accounts
+        )
+        self.edge: Edge
+
+    async def prepare(self) -> None:
+        """What must be true before the first request."""
+        setup_token = SetupToken(self._settings.data_dir / SETUP_TOKEN_FILE)
+        async with self._open_work() as work:
+            signer = await accounts.load_signer(work)
+            if await accounts.needs_setup(work):
+                setup_token.ensure()
+            else:
+                setup_token.clear()
+        await self._periodic.add_partitions()
+        if self._endpoints.broker_accounts is not None:
+            await self._endpoints.broker_accounts.set_patterns(self._layouts.access_patterns())
+            await self._periodic.sync_broker()
+        self.edge = self._make_edge(signer, setup_token)
+
+    def _make_edge(self, signer: Signer, setup_token: SetupToken) -> Edge:
+        return Edge(
+            settings=self._settings,
+            open_work=self._open_work,
+            hot=self._store,
+            feed=self._feed,
+            metrics=self._metrics,
+            signer=signer,
+            setup_token=setup_token,
+            broker_access=self._endpoints.broker_accounts,
+            hash_device_token=hash_password,
+            checks=self._checks(),
+            replay=self._replay,
+        )
+
+    def _checks(self) -> dict[str, Any]:
+        return {
+            "database": self._check_database,
+            "redis": self._store.check,
+            "broker": self._check_broker,
+            "objects": open_objects(self._endpoints.objects).check,
+        }
+
+    async def _check_database(self) -> None:
+        async with self._open_work() as work:
+            await work.connection.execute("SELECT 1")
+
+    async def _check_broker(self) -> None:
+        await check_broker(self._endpoints.mqtt_url)
+
+    async def _replay(self, work: Work, letter: dict[str, Any]) -> None:
+        incoming = Incoming(
+            topic=letter["topic"],
+            payload=bytes(letter["payload"]),
+            qos=0,
+            retain=True,  # an old message says nothing about whether the device is there now
+            content_type=letter["content_type"],
+            received_at=letter["received_at"],
+        )
+        parsed = self._decoder.decode(incoming)
+        if parsed is None:
+            raise StillBadError("It is a message from the server to a device")
+        outcome = await self._ingest.replay(parsed, work)
+        if outcome.batch.dead_letters:
+            bad = outcome.batch.dead_letters[0]
+            raise StillBadError(f"{bad.reason}: {bad.detail}")
+
+    def loops(self) -> list[tuple[str, Any]]:
+        lock = self._endpoints.database_url
+        return [
+            ("latest", self._latest.run()),
+            ("replicas", self._store.replicas(self._feed).run()),
+            ("vitals", self._periodic.write_vitals()),
+            ("periodic", self._periodic.run(lambda: session_lock(lock, PERIODIC_LOCK))),
+            ("broker-accounts", self._periodic.keep_broker_synced()),
+            *(
+                (f"slot-{slot}", hold_slot(slot, self._lease, self._run_slot))
+                for slot in range(self._settings.ingest_slots)
+            ),
+        ]
+
+    def _lease(self, slot: int) -> Any:
+        return session_lock(self._endpoints.database_url, SLOT_LOCK + slot)
+
+    async def _run_slot(self, slot: int) -> None:
+        filters = [INGEST_FILTER, *self._layouts.filters()]
+        session = IngestSession(self._endpoints.mqtt_url, slot, self._settings.ingest_slots, filters)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(session.run())
+            tasks.create_task(self._ingest.run(session, slot))
+
+    async def finish(self) -> None:
+        """The last vitals, so that ages are right after a restart."""
+        try:
+            await asyncio.wait_for(self._periodic.write_vitals_once(), 1.0)
+        except (TimeoutError, UnavailableError) as error:
+            log.warning("last_vitals_not_written", why=str(error))
+
