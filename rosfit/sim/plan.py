@@ -137,7 +137,7 @@ def beams(x: float, y: float, angles: npt.NDArray[np.float64]) -> npt.NDArray[np
     directions = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     offsets = _STARTS - (x, y)
     cross = directions[:, None, 0] * _SPANS[None, :, 1] - directions[:, None, 1] * _SPANS[None, :, 0]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         reach = (offsets[:, 0] * _SPANS[:, 1] - offsets[:, 1] * _SPANS[:, 0])[None, :] / cross
         along = (offsets[None, :, 0] * directions[:, None, 1] - offsets[None, :, 1] * directions[:, None, 0]) / cross
     hits = (reach > 0) & (along >= 0) & (along <= 1)
