@@ -1,0 +1,80 @@
+"""Web pages: fleet, robot, adding a robot, set-up and sign-in. Server-rendered, kept live over SSE."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Router
+from litestar.datastructures import CacheControlHeader
+from litestar.di import Provide
+from litestar.static_files import create_static_files_router
+from litestar.types import ControllerRouterHandler
+
+from rosfit.assets import asset_folder
+from rosfit.dashboard import adding, fleet, robot, signing_in
+from rosfit.dashboard.access import provide_actor, same_origin
+from rosfit.dashboard.errors import error_page
+from rosfit.dashboard.rendering import fingerprint, template_config
+from rosfit.kernel.errors import RosfitError
+
+__all__ = ["routes", "template_config"]
+
+_PUBLIC: dict[str, Any] = {"public": True}
+_A_YEAR_S = 365 * 86_400
+
+
+def routes() -> list[ControllerRouterHandler]:
+    """Every page and the static files. Each handler names its right in `opt`, or that it is public."""
+    return [_public_pages(), _pages(), *_static_files()]
+
+
+def _public_pages() -> Router:
+    return Router(
+        "/",
+        route_handlers=[
+            signing_in.show_setup,
+            signing_in.set_up,
+            signing_in.show_sign_in,
+            signing_in.sign_in,
+            signing_in.sign_out,
+        ],
+        guards=[same_origin],
+        exception_handlers={RosfitError: error_page},
+        include_in_schema=False,
+    )
+
+
+def _pages() -> Router:
+    return Router(
+        "/",
+        route_handlers=[
+            fleet.show_fleet,
+            fleet.fleet_events,
+            robot.show_robot,
+            robot.robot_events,
+            robot.robot_series,
+            robot.robot_logs,
+            robot.robot_frame,
+            adding.show_form,
+            adding.add_robot,
+            adding.new_credential,
+            adding.show_checklist,
+        ],
+        guards=[same_origin],
+        dependencies={"actor": Provide(provide_actor)},
+        exception_handlers={RosfitError: error_page},
+        include_in_schema=False,
+    )
+
+
+def _static_files() -> list[Router]:
+    """Under a name that changes with the content, kept for good; under the plain name, asked for again."""
+    folder = asset_folder("static")
+    kept = CacheControlHeader(max_age=_A_YEAR_S, public=True, immutable=True)
+    plain = CacheControlHeader(no_cache=True)
+    return [
+        create_static_files_router(
+            f"/static/{fingerprint()}", [folder], name="static-kept", cache_control=kept, opt=_PUBLIC
+        ),
+        create_static_files_router("/static", [folder], name="static", cache_control=plain, opt=_PUBLIC),
+    ]

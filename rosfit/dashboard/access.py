@@ -1,0 +1,101 @@
+"""Who looks at a page: the session cookie, the right a page needs, and requests from other sites turned away."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from litestar import Request, Response
+from litestar.connection import ASGIConnection
+from litestar.datastructures import Cookie
+from litestar.handlers import BaseRouteHandler
+from litestar.response import Redirect
+
+from rosfit.accounts import service as accounts
+from rosfit.accounts.models import Actor
+from rosfit.accounts.tokens import SESSION_TTL_S
+from rosfit.kernel.errors import PermissionDeniedError, UnauthenticatedError
+from rosfit.kernel.work import Work
+
+COOKIE = "rosfit_session"
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+AnyRequest = Request[Any, Any, Any]
+
+
+class CrossSiteError(PermissionDeniedError):
+    code = "CROSS_SITE_REQUEST"
+    title = "The request came from another site"
+
+
+class SignInNeededError(UnauthenticatedError):
+    """`place` is where to go instead: sign-in, or set-up while there is no user."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__("Sign in to see this page")
+        self.place = place
+
+
+async def provide_actor(request: AnyRequest, work: Work) -> Actor:
+    """The person behind the cookie, who has the right that the handler names in its `opt`."""
+    token = request.cookies.get(COOKIE)
+    actor = await accounts.session_actor(work, token) if token else None
+    if actor is None:
+        raise SignInNeededError("/setup" if await accounts.needs_setup(work) else "/sign-in")
+    right = request.route_handler.opt["right"]
+    if not actor.may(right):
+        raise PermissionDeniedError(f"This needs the right {right}, which a {actor.role} does not have; ask an admin")
+    return actor
+
+
+def same_origin(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Guard: a browser says where an unsafe request comes from; what says nothing is no browser."""
+    if connection.scope["type"] == "http" and connection.scope["method"] in _SAFE_METHODS:
+        return
+    site = connection.headers.get("sec-fetch-site")
+    if site is not None:
+        if site not in {"same-origin", "none"}:
+            raise CrossSiteError("Open this page on its own address and try again")
+        return
+    origin = connection.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != connection.headers.get("host"):
+        raise CrossSiteError("Open this page on its own address and try again")
+
+
+def sign_in_answer(request: AnyRequest, error: SignInNeededError) -> Response[Any]:
+    """A page goes to sign-in and comes back; htmx is told to go there; a script gets 401."""
+    if "hx-request" in request.headers:
+        current = urlsplit(request.headers.get("hx-current-url", "/"))
+        place = _with_next(error.place, _path(current.path, current.query))
+        return Response("", status_code=401, headers={"HX-Redirect": place})
+    if "text/html" not in request.headers.get("accept", "text/html"):
+        return Response({"code": error.code, "detail": error.detail}, status_code=401)
+    return Redirect(_with_next(error.place, _path(request.url.path, request.url.query)))
+
+
+def _path(path: str, query: str) -> str:
+    return f"{path}?{query}" if query else path
+
+
+def _with_next(place: str, then: str) -> str:
+    return place if place == "/setup" or then in {"", "/"} else f"{place}?next={quote(then, safe='/')}"
+
+
+def safe_next(then: str | None) -> str:
+    """A path on this site, whatever the query string says."""
+    if not then or not then.startswith("/") or then.startswith(("//", "/\\")) or any(c < " " for c in then):
+        return "/"
+    return then
+
+
+def session_cookie(request: AnyRequest, token: str) -> Cookie:
+    return Cookie(
+        COOKIE,
+        value=token,
+        path="/",
+        max_age=SESSION_TTL_S,
+        httponly=True,
+        samesite="lax",
+        secure=request.url.scheme == "https",
+    )

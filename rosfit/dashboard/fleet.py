@@ -1,0 +1,194 @@
+"""The fleet page: counts, filters, a list of 50, and what changes about them over SSE."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from urllib.parse import urlencode
+
+from litestar import get
+from litestar.di import NamedDependency
+from litestar.response import Stream, Template
+
+from rosfit.accounts.models import Actor
+from rosfit.accounts.rights import Right
+from rosfit.dashboard.access import AnyRequest
+from rosfit.dashboard.live import FleetWatch, event_stream, stop_of
+from rosfit.dashboard.rendering import Page, Shell, render, shell_for
+from rosfit.fleet import repository, service
+from rosfit.fleet.models import DEVICE_TYPES, STATUSES, Device, DeviceFilter
+from rosfit.kernel import paging
+from rosfit.kernel.clock import format_time, now
+from rosfit.kernel.feed import Feed
+from rosfit.kernel.work import Work
+
+READ: dict[str, Any] = {"right": Right.DEVICES_READ}
+
+PAGE_SIZE = 50
+
+# Fleet rows change twice a second at most: ages tick in the browser anyway.
+ROWS_EVERY_S = 0.5
+
+# The way back to earlier pages lies in the URL; from further away it leads to the first page.
+TRAIL_LIMIT = 40
+
+PRESENT = tuple(status for status in STATUSES if status != "decommissioned")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the URL of the fleet page asks for; `trail` holds the cursors of the pages before."""
+
+    status: str = ""
+    type: str = ""
+    tag: str = ""
+    q: str = ""
+    cursor: str = ""
+    trail: str = ""
+
+    @property
+    def filters(self) -> bool:
+        return bool(self.status or self.type or self.tag or self.q)
+
+    def wanted(self) -> DeviceFilter:
+        statuses = (self.status,) if self.status else PRESENT
+        return DeviceFilter(statuses, self.type or None, self.tag or None, self.q or None)
+
+    def url(self, path: str = "/", **changes: str) -> str:
+        """The address of this question, or of one that differs in `changes`, without what is empty."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__} | changes
+        query = urlencode({name: value for name, value in values.items() if value})
+        return f"{path}?{query}" if query else path
+
+    def filtered(self, **changes: str) -> str:
+        """Another filter starts at its first page."""
+        return self.url(**({"cursor": "", "trail": ""} | changes))
+
+    def next_url(self, cursor: str) -> str:
+        steps = [*self._steps(), self.cursor or "-"][-TRAIL_LIMIT:]
+        return self.url(cursor=cursor, trail=".".join(steps))
+
+    def previous_url(self) -> str | None:
+        if not self.cursor:
+            return None
+        *steps, last = self._steps() or ["-"]
+        return self.url(cursor="" if last == "-" else last, trail=".".join(steps))
+
+    def _steps(self) -> list[str]:
+        return self.trail.split(".") if self.trail else []
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One status that filters, with how many robots have it."""
+
+    status: str
+    count: int
+    url: str
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Robots:
+    """The part of the page that is replaced when the filter or the fleet changes."""
+
+    question: Question
+    chips: list[Chip]
+    devices: list[Device]
+    total: int
+    matching: int
+    previous_url: str | None
+    next_url: str | None
+    events_url: str
+    now: str
+
+
+@dataclass(frozen=True)
+class FleetPage(Page):
+    template: ClassVar[str] = "fleet.html"
+    shell: Shell
+    robots: Robots
+    tags: list[str]
+    types: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RobotsFragment(Page):
+    template: ClassVar[str] = "fleet_robots.html"
+    shell: Shell
+    robots: Robots
+
+
+def question_of(request: AnyRequest) -> Question:
+    query = request.query_params
+    return Question(**{name: str(query.get(name, "")).strip()[:4000] for name in Question.__dataclass_fields__})
+
+
+@get("/", opt=READ)
+async def show_fleet(
+    request: AnyRequest, work: NamedDependency[Work], actor: NamedDependency[Actor]
+) -> Template:
+    question = question_of(request)
+    robots = await find_robots(work, question)
+    shell = shell_for(actor)
+    if "hx-request" in request.headers and "hx-history-restore-request" not in request.headers:
+        return render(RobotsFragment(shell, robots), headers=_address(request, question))
+    tags = await repository.list_tags(work.connection)
+    return render(FleetPage(shell, robots, tags, DEVICE_TYPES))
+
+
+def _address(request: AnyRequest, question: Question) -> dict[str, str]:
+    """What the address bar shows: typing replaces the entry of the history, a link makes a new one."""
+    source = request.headers.get("hx-source", "")
+    if source.endswith("#refresh"):
+        return {}
+    header = "HX-Replace-Url" if source.endswith("#filters") else "HX-Push-Url"
+    return {header: question.url()}
+
+
+async def find_robots(work: Work, question: Question) -> Robots:
+    wanted = question.wanted()
+    page = await service.find(work, wanted, question.cursor or None, PAGE_SIZE)
+    counts = await service.counts(work, wanted)
+    present = sum(count for status, count in counts.items() if status != "decommissioned")
+    return Robots(
+        question,
+        _chips(question, counts, present),
+        page.items,
+        present,
+        counts.get(question.status, 0) if question.status else present,
+        question.previous_url(),
+        question.next_url(page.next_cursor) if page.next_cursor else None,
+        question.url("/fleet/events"),
+        format_time(now()),
+    )
+
+
+def _chips(question: Question, counts: dict[str, int], present: int) -> list[Chip]:
+    """`All` and each status; a status that no robot ever had stays away unless it is usual."""
+    usual = {"online", "offline", "error"}
+    shown = [status for status in STATUSES if status in usual or counts.get(status) or status == question.status]
+    shown.sort(key=("online", "error", "offline", "maintenance", "provisioning", "decommissioned").index)
+    chips = [Chip("", present, question.filtered(status=""), not question.status)]
+    return chips + [
+        Chip(
+            status,
+            counts.get(status, 0),
+            question.filtered(status="" if status == question.status else status),
+            status == question.status,
+        )
+        for status in shown
+    ]
+
+
+@get("/fleet/events", opt=READ)
+async def fleet_events(
+    request: AnyRequest, work: NamedDependency[Work], feed: NamedDependency[Feed], actor: NamedDependency[Actor]
+) -> Stream:
+    """Rows of the page that the same query shows, when something is heard of them, and every status change."""
+    question = question_of(request)
+    found: paging.Page[Device] = await service.find(
+        work, question.wanted(), question.cursor or None, PAGE_SIZE
+    )
+    watch = FleetWatch(feed, [device.device_id for device in found.items])
+    return event_stream(watch, stop_of(request), every_s=ROWS_EVERY_S)

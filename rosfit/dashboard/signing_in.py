@@ -1,0 +1,147 @@
+"""Set-up of the first account, sign-in and sign-out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import msgspec
+from litestar import Response, get, post
+from litestar.di import NamedDependency
+from litestar.response import Redirect, Template
+
+from rosfit.accounts import service as accounts
+from rosfit.accounts.errors import BadCredentialsError, SetupTokenError
+from rosfit.accounts.models import Login, NewUser, User
+from rosfit.accounts.setup import SetupToken
+from rosfit.dashboard.access import COOKIE, AnyRequest, safe_next, session_cookie
+from rosfit.dashboard.injected import Hot
+from rosfit.dashboard.rendering import Page, render
+from rosfit.kernel.errors import RateLimitedError, RosfitError, UnavailableError
+from rosfit.kernel.work import Work
+
+PUBLIC: dict[str, Any] = {"public": True}
+
+# A password is hashed for some tens of milliseconds of CPU: more tries than this per second only burn it.
+TRIES_PER_SECOND = 5
+
+_EXPECTED = {
+    "email": "Enter an e-mail address such as ada@example.org",
+    "password": "Use 10 to 1024 characters",
+    "name": "Use at most 200 characters",
+}
+
+
+@dataclass(frozen=True)
+class SetupPage(Page):
+    template: ClassVar[str] = "setup.html"
+    email: str = ""
+    name: str = ""
+    token: str = ""
+    error: str = ""
+    field_errors: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SignInPage(Page):
+    template: ClassVar[str] = "sign_in.html"
+    then: str = "/"
+    email: str = ""
+    error: str = ""
+
+
+@get("/setup", opt=PUBLIC)
+async def show_setup(work: NamedDependency[Work]) -> Template | Redirect:
+    if not await accounts.needs_setup(work):
+        return Redirect("/sign-in")
+    return render(SetupPage())
+
+
+@post("/setup", opt=PUBLIC, status_code=200)
+async def set_up(
+    request: AnyRequest, work: NamedDependency[Work], setup_token: NamedDependency[SetupToken]
+) -> Response[Any]:
+    """Make the first account and sign it in."""
+    form = await request.form()
+    email, name, token = (str(form.get(key, "")).strip() for key in ("email", "name", "token"))
+    given = {"email": email, "name": name, "password": str(form.get("password", ""))}
+    page = SetupPage(email, name, token)
+    if wrong := _wrong_fields(given):
+        return render(_setup_with(page, field_errors=wrong), status=422)
+    new = NewUser(**given, setup_token=token)
+    if not await accounts.needs_setup(work):
+        return Redirect("/sign-in", status_code=303)
+    try:
+        user = await accounts.register(work, new, None, setup_token.value())
+    except SetupTokenError as error:
+        return render(_setup_with(page, error=f"{error.title}. {error.detail}."), status=error.status)
+
+    async def forget_token() -> None:
+        setup_token.clear()
+
+    work.then(forget_token)
+    return await _signed_in(request, work, user, "/")
+
+
+def _wrong_fields(given: dict[str, str]) -> dict[str, str]:
+    return {name: _EXPECTED[name] for name, value in given.items() if not _fits(name, value)}
+
+
+def _fits(name: str, value: str) -> bool:
+    template = {"email": "a@b", "password": "x" * 10, "name": ""}
+    try:
+        msgspec.convert(template | {name: value}, NewUser)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _setup_with(page: SetupPage, **changes: Any) -> SetupPage:
+    return SetupPage(**({"email": page.email, "name": page.name, "token": page.token} | changes))
+
+
+@get("/sign-in", opt=PUBLIC)
+async def show_sign_in(request: AnyRequest, work: NamedDependency[Work]) -> Template | Redirect:
+    if await accounts.needs_setup(work):
+        return Redirect("/setup")
+    return render(SignInPage(safe_next(request.query_params.get("next"))))
+
+
+@post("/sign-in", opt=PUBLIC, status_code=200)
+async def sign_in(request: AnyRequest, work: NamedDependency[Work], hot: NamedDependency[Hot]) -> Response[Any]:
+    form = await request.form()
+    email, then = str(form.get("email", "")).strip(), safe_next(str(form.get("next", "")))
+    try:
+        await _slow_down(request, hot)
+        user = await accounts.authenticate(work, Login(email, str(form.get("password", ""))))
+    except (BadCredentialsError, RateLimitedError) as error:
+        return render(SignInPage(then, email, _sentence(error)), status=error.status)
+    return await _signed_in(request, work, user, then)
+
+
+def _sentence(error: RosfitError) -> str:
+    return f"{error.title}. {error.detail}."
+
+
+async def _slow_down(request: AnyRequest, hot: Hot) -> None:
+    client = request.client.host if request.client else "unknown"
+    try:
+        wait_s = await hot.count_request(f"sign-in:{client}", TRIES_PER_SECOND)
+    except UnavailableError:
+        return  # without the hot store people still get in
+    if wait_s > 0:
+        raise RateLimitedError("Wait a second and try again", retry_after_s=wait_s)
+
+
+async def _signed_in(request: AnyRequest, work: Work, user: User, then: str) -> Redirect:
+    token = await accounts.open_session(work, user)
+    return Redirect(then, status_code=303, cookies=[session_cookie(request, token)])
+
+
+@post("/sign-out", opt=PUBLIC, status_code=200)
+async def sign_out(request: AnyRequest, work: NamedDependency[Work]) -> Redirect:
+    if token := request.cookies.get(COOKIE):
+        await accounts.close_session(work, token)
+    answer = Redirect("/sign-in", status_code=303)
+    answer.delete_cookie(COOKIE)
+    return answer

@@ -1,0 +1,8 @@
+// The set-up address carries its token behind the #, which no server and no log ever sees.
+const field = document.querySelector('input[name="token"]');
+const found = new URLSearchParams(location.hash.slice(1)).get("token");
+if (field && found) {
+  field.value = found;
+  document.getElementById("token-field").hidden = true;
+  history.replaceState(null, "", location.pathname);
+}
