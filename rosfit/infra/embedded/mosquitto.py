@@ -68,7 +68,7 @@ class MosquittoServer(Server):
         broker = self._found()
         program, environment = broker.program, broker.environment
         if broker.tree is not None:
-            program = reachable_copy(self.folder.user, broker.program, broker.tree, self.folder.servers)
+            program = reachable_copy(self.folder.user, broker.program, [broker.tree], self.folder.servers)
             tree = program.parents[2]
             environment = mosquitto_package.Broker(program, tree).environment
         return Command(

