@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -32,6 +34,7 @@ log = structlog.get_logger(__name__)
 BODY_LIMIT_BYTES = 10 * 1024 * 1024
 SOCKET_MESSAGE_LIMIT_BYTES = 256 * 1024
 DRAIN_S = 2
+DEMO_ROBOTS = 12
 
 
 def make_app(edge: Edge) -> Litestar:
@@ -51,6 +54,7 @@ def make_app(edge: Edge) -> Litestar:
             "hot": provide(edge.hot),
             "settings": provide(edge.settings),
             "broker_access": provide(edge.broker_access),
+            "hash_device_token": provide(edge.hash_device_token),
             "setup_token": provide(edge.setup_token),
         },
         state=State({"edge": edge}),
@@ -61,6 +65,17 @@ def make_app(edge: Edge) -> Litestar:
         request_max_body_size=BODY_LIMIT_BYTES,
         logging_config=None,
     )
+
+
+def openapi_document() -> dict[str, Any]:
+    """The API's description, made without a server."""
+    app = Litestar(
+        route_handlers=routes(),
+        dependencies={name: Provide(lambda: None, sync_to_thread=False) for name in ("work", "edge")},
+        openapi_config=_openapi(),
+        logging_config=None,
+    )
+    return app.openapi_schema.to_schema()
 
 
 def _openapi() -> OpenAPIConfig:
@@ -94,10 +109,26 @@ async def serve(settings: Settings, endpoints: Endpoints, *, demo: bool, stop: a
         server = _Server(_uvicorn_config(make_app(wired.edge), settings))
         serving = asyncio.create_task(server.serve())
         await server.listening.wait()
-        _greet(settings, wired)
-        await _until_stopped(stop, serving, wired.tasks)
+        async with _demo_robots(settings) if demo else contextlib.nullcontext():
+            _greet(settings, wired)
+            await _until_stopped(stop, serving, wired.tasks)
         server.should_exit = True
         await serving
+
+
+@contextlib.asynccontextmanager
+async def _demo_robots(settings: Settings) -> AsyncIterator[None]:
+    """Simulated robots in a process of their own, as real ones would be; they say goodbye at the end."""
+    command = [sys.executable, "-m", "rosfit.cli", "sim", "--robots", str(DEMO_ROBOTS), "--faults"]
+    where = ["--data-dir", str(settings.data_dir)]
+    environment = os.environ | {"ROSFIT_HOST": settings.host, "ROSFIT_MQTT_PORT": str(settings.mqtt_port)}
+    robots = await asyncio.create_subprocess_exec(*command, *where, env=environment, stdout=asyncio.subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        if robots.returncode is None:
+            robots.terminate()
+        await robots.wait()
 
 
 class _Server(uvicorn.Server):
@@ -114,8 +145,6 @@ class _Server(uvicorn.Server):
             self.listening.set()
 
     def capture_signals(self) -> Any:
-        import contextlib
-
         return contextlib.nullcontext()
 
 
@@ -138,9 +167,7 @@ def _uvicorn_config(app: Litestar, settings: Settings) -> uvicorn.Config:
     )
 
 
-async def _until_stopped(
-    stop: asyncio.Event, serving: asyncio.Task[None], tasks: list[asyncio.Task[None]]
-) -> None:
+async def _until_stopped(stop: asyncio.Event, serving: asyncio.Task[None], tasks: list[asyncio.Task[None]]) -> None:
     """Wait for the signal; a loop that ends by itself is a fault that must be seen."""
     asked = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait({asked, serving, *tasks}, return_when=asyncio.FIRST_COMPLETED)

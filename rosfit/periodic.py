@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
 import structlog
@@ -21,7 +21,6 @@ log = structlog.get_logger(__name__)
 
 SILENCE_EVERY_S = 1.0
 HOUSEKEEPING_EVERY_S = 3600.0
-BROKER_SYNC_EVERY_S = 30.0
 
 OpenWork = Callable[[], AbstractAsyncContextManager[Work]]
 Elected = Callable[[], AbstractAsyncContextManager[Awaitable[None]]]
@@ -86,10 +85,9 @@ class Periodic:
             if added := await telemetry.add_partitions(work):
                 log.info("partitions_added", count=added)
 
-    async def keep_broker_synced(self) -> None:
-        """Credentials run out, and a sync after a commit may have been lost with its process."""
-        while self._access is not None:
-            await asyncio.sleep(BROKER_SYNC_EVERY_S)
+    async def keep_broker_synced(self, changes: AsyncIterator[None]) -> None:
+        """Whoever changed a credential (a command beside us, the end of its time), the broker must know."""
+        async for _ in changes:
             await _try(self.sync_broker)
 
     async def sync_broker(self) -> None:

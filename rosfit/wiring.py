@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from rosfit.accounts import service as accounts
-from rosfit.accounts.setup import SetupToken
+from rosfit.accounts.setup import SETUP_TOKEN_FILE, SetupToken
 from rosfit.accounts.tokens import Signer
 from rosfit.api.edge import Edge
 from rosfit.handler.decode import Decoder
@@ -27,6 +27,7 @@ from rosfit.infra.postgres import (
     Pool,
     make_pool,
     migrate_when_ready,
+    notifications,
     session_lock,
     transaction,
 )
@@ -46,7 +47,9 @@ from rosfit.telemetry.errors import StillBadError
 
 log = structlog.get_logger(__name__)
 
-SETUP_TOKEN_FILE = "setup-token"  # noqa: S105 - a file name
+# What the trigger on device_credentials notifies; and how often credentials are looked at for having run out.
+CREDENTIALS_CHANGED = "rosfit_credentials"
+CREDENTIALS_EVERY_S = 30.0
 
 
 @dataclass
@@ -197,13 +200,14 @@ class _Parts:
             raise StillBadError(f"{bad.reason}: {bad.detail}")
 
     def loops(self) -> list[tuple[str, Any]]:
-        lock = self._endpoints.database_url
+        url = self._endpoints.database_url
+        changes = notifications(url, CREDENTIALS_CHANGED, CREDENTIALS_EVERY_S)
         return [
             ("latest", self._latest.run()),
             ("replicas", self._store.replicas(self._feed).run()),
             ("vitals", self._periodic.write_vitals()),
-            ("periodic", self._periodic.run(lambda: session_lock(lock, PERIODIC_LOCK))),
-            ("broker-accounts", self._periodic.keep_broker_synced()),
+            ("periodic", self._periodic.run(lambda: session_lock(url, PERIODIC_LOCK))),
+            ("broker-accounts", self._periodic.keep_broker_synced(changes)),
             *(
                 (f"slot-{slot}", hold_slot(slot, self._lease, self._run_slot))
                 for slot in range(self._settings.ingest_slots)
@@ -226,4 +230,3 @@ class _Parts:
             await asyncio.wait_for(self._periodic.write_vitals_once(), 1.0)
         except (TimeoutError, UnavailableError) as error:
             log.warning("last_vitals_not_written", why=str(error))
-

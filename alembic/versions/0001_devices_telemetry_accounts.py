@@ -46,6 +46,15 @@ CREATE TABLE device_credentials (
 );
 CREATE INDEX device_credentials_device ON device_credentials (device_id) WHERE revoked_at IS NULL;
 
+-- The process that runs the broker writes its accounts anew, whoever changed them.
+CREATE FUNCTION announce_credentials() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NOTIFY rosfit_credentials;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER announce_credentials AFTER INSERT OR UPDATE OR DELETE ON device_credentials
+    FOR EACH STATEMENT EXECUTE FUNCTION announce_credentials();
+
 CREATE TABLE device_logs (
     device_id text COLLATE "C" NOT NULL,
     time timestamptz NOT NULL,

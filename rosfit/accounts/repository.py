@@ -70,9 +70,7 @@ async def get_user_by_email(connection: Connection, email: str) -> tuple[str, st
 
 
 async def update_password_hash(connection: Connection, user_id: str, password_hash: str) -> None:
-    await connection.execute(
-        QUERIES["update_password_hash"], {"user_id": user_id, "password_hash": password_hash}
-    )
+    await connection.execute(QUERIES["update_password_hash"], {"user_id": user_id, "password_hash": password_hash})
 
 
 async def insert_refresh_token(
@@ -98,9 +96,7 @@ async def revoke_family(connection: Connection, family: str) -> None:
 
 
 async def insert_session(connection: Connection, token_hash: bytes, user_id: str, ttl_s: float) -> None:
-    await connection.execute(
-        QUERIES["insert_session"], {"token_hash": token_hash, "user_id": user_id, "ttl_s": ttl_s}
-    )
+    await connection.execute(QUERIES["insert_session"], {"token_hash": token_hash, "user_id": user_id, "ttl_s": ttl_s})
 
 
 async def session_user(connection: Connection, token_hash: bytes) -> User | None:
@@ -126,6 +122,4 @@ async def lock_signing_keys(connection: Connection) -> None:
 
 
 async def insert_signing_key(connection: Connection, key_id: str, private_jwk: dict[str, Any]) -> None:
-    await connection.execute(
-        QUERIES["insert_signing_key"], {"key_id": key_id, "private_jwk": Jsonb(private_jwk)}
-    )
+    await connection.execute(QUERIES["insert_signing_key"], {"key_id": key_id, "private_jwk": Jsonb(private_jwk)})

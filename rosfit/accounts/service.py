@@ -66,9 +66,7 @@ async def authenticate(work: Work, login: Login) -> User:
 async def issue_tokens(work: Work, signer: Signer, user: User, family: str | None = None) -> Tokens:
     """An access token and the next refresh token of a family (a new one at sign-in)."""
     token, token_hash = new_secret()
-    await repository.insert_refresh_token(
-        work.connection, token_hash, family or new_id("fam"), user.id, REFRESH_TTL_S
-    )
+    await repository.insert_refresh_token(work.connection, token_hash, family or new_id("fam"), user.id, REFRESH_TTL_S)
     return Tokens(signer.sign(user), token, ACCESS_TTL_S)
 
 

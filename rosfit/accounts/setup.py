@@ -7,6 +7,8 @@ import os
 import secrets
 from pathlib import Path
 
+SETUP_TOKEN_FILE = "setup-token"  # noqa: S105 - a file name
+
 
 class SetupToken:
     """The token of this data folder, while there is no user."""

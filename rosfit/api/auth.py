@@ -33,12 +33,10 @@ class DeviceTokenRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 class AuthController(Controller):
     path = "/auth"
-    tags = ["auth"]
+    tags = ("auth",)
 
     @post("/register", opt={"public": True})
-    async def register(
-        self, data: NewUser, request: Request[Any, Any, Any], work: Work, edge: Edge
-    ) -> Response[User]:
+    async def register(self, data: NewUser, request: Request[Any, Any, Any], work: Work, edge: Edge) -> Response[User]:
         """Add a user: the first with the set-up token, later ones as an admin."""
         actor: Actor | None = optional_actor_of(request)
 
@@ -59,9 +57,7 @@ class AuthController(Controller):
         return await accounts.issue_tokens(work, edge.signer, user)
 
     @post("/refresh", opt={"public": True}, status_code=200)
-    async def refresh(
-        self, data: Refresh, request: Request[Any, Any, Any], work: Work, edge: Edge
-    ) -> Response[Any]:
+    async def refresh(self, data: Refresh, request: Request[Any, Any, Any], work: Work, edge: Edge) -> Response[Any]:
         """New tokens for a refresh token, which is spent by this."""
         answer = await accounts.refresh(work, edge.signer, data.refresh_token)
         # Returned and not raised, since the revocation of the family must be committed.
@@ -85,9 +81,7 @@ class AuthController(Controller):
 
         async def create() -> Credential:
             ttl = timedelta(hours=data.ttl_hours)
-            credential = await fleet.issue_credential(
-                work, edge.hash_device_token, data.device_id, data.scopes, ttl
-            )
+            credential = await fleet.issue_credential(work, edge.hash_device_token, data.device_id, data.scopes, ttl)
             sync_broker_after(work, edge)
             return credential
 

@@ -27,7 +27,7 @@ WRITE = {"right": Right.DEVICES_WRITE}
 
 class DeviceController(Controller):
     path = "/devices"
-    tags = ["devices"]
+    tags = ("devices",)
 
     @get(opt=READ)
     async def list_devices(

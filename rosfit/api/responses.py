@@ -23,7 +23,7 @@ class WireResponse(Response[T]):
             return msgspec.json.encode(content)
         return super().render(content, media_type, enc_hook or (lambda value: value))
 
-    def to_asgi_response(self, app: Litestar | None, request: Request[Any, Any, Any], **kwargs: Any) -> ASGIResponse:  # type: ignore[override]
+    def to_asgi_response(self, app: Litestar | None, request: Request[Any, Any, Any], **kwargs: Any) -> ASGIResponse:
         if MSGPACK in request.headers.get("accept", "") and self.media_type is None:
             self.media_type = kwargs["media_type"] = MSGPACK
         return super().to_asgi_response(app, request, **kwargs)

@@ -29,7 +29,7 @@ class Readiness(msgspec.Struct, frozen=True):
 
 class SystemController(Controller):
     path = "/"
-    tags = ["system"]
+    tags = ("system",)
 
     @get("/healthz", opt={"public": True})
     async def healthz(self) -> dict[str, str]:

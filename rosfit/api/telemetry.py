@@ -20,7 +20,7 @@ READ = {"right": Right.TELEMETRY_READ}
 
 class TelemetryController(Controller):
     path = "/telemetry/{device_id:str}"
-    tags = ["telemetry"]
+    tags = ("telemetry",)
 
     @get(opt=READ)
     async def list_samples(
@@ -80,7 +80,7 @@ class TelemetryController(Controller):
 
 class DeadLetterController(Controller):
     path = "/dead-letters"
-    tags = ["dead letters"]
+    tags = ("dead letters",)
 
     @get(opt={"right": Right.DEAD_LETTERS})
     async def list_dead_letters(

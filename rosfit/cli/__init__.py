@@ -12,9 +12,13 @@ from rosfit.kernel.errors import RosfitError
 # Verb → module and name of its click command. Loaded late: `rosfit version` need not import a web server.
 VERBS = {
     "config": "rosfit.cli.config:config",
+    "device": "rosfit.cli.device:device",
     "doctor": "rosfit.cli.doctor:doctor",
+    "migrate": "rosfit.cli.migrate:migrate_command",
+    "openapi": "rosfit.cli.openapi:openapi",
     "serve": "rosfit.cli.serve:serve",
     "sim": "rosfit.cli.sim:sim",
+    "user": "rosfit.cli.user:user",
     "version": "rosfit.cli.version:version",
 }
 

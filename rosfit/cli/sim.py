@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
+from rosfit.cli.local_accounts import LocalAccounts
 from rosfit.cli.options import json_option, print_json, with_settings
-from rosfit.kernel.errors import UnauthenticatedError
 from rosfit.settings import Settings
 from rosfit.sim.accounts import AccountSource, SharedAccounts
 from rosfit.sim.fleet import Options, run_fleet
@@ -82,10 +82,7 @@ def account_source(settings: Settings, mqtt_url: str | None, url: str | None) ->
     if mqtt_url:
         _, username, password = parse_broker(mqtt_url)
         return SharedAccounts(username, password), mqtt_url
-    raise UnauthenticatedError(
-        f"the robots need credentials: set {TOKEN_VARIABLE} to a token of a running RosFit, "
-        "or ROSFIT_MQTT_URL to the address of a broker with user name and password"
-    )
+    return LocalAccounts(settings), f"mqtt://{_reachable(settings.host)}:{settings.mqtt_port}"
 
 
 def _reachable(host: str) -> str:

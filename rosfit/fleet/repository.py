@@ -55,9 +55,7 @@ def _filter(wanted: DeviceFilter) -> dict[str, Any]:
     return {"status": list(wanted.status) or None, "type": wanted.type, "tag": wanted.tag, "q": pattern}
 
 
-async def list_devices(
-    connection: Connection, wanted: DeviceFilter, after: str | None, limit: int
-) -> list[Device]:
+async def list_devices(connection: Connection, wanted: DeviceFilter, after: str | None, limit: int) -> list[Device]:
     cursor = connection.cursor(row_factory=dict_row)
     await cursor.execute(QUERIES["list_devices"], _filter(wanted) | {"after": after, "limit": limit})
     return msgspec.convert(await cursor.fetchall(), list[Device])

@@ -154,9 +154,7 @@ def identity(message: Message, received_at: datetime) -> tuple[datetime, str]:
 
 def make_sample(route: Route, message: Message, received_at: datetime) -> Sample:
     time, message_id = identity(message, received_at)
-    return Sample(
-        route.device_id, route.name, time, message_id, message.seq, received_at, message.payload.decode()
-    )
+    return Sample(route.device_id, route.name, time, message_id, message.seq, received_at, message.payload.decode())
 
 
 def _make_log(route: Route, message: Message, received_at: datetime) -> NewLog:

@@ -126,6 +126,4 @@ def _vitals(at: float, samples: dict[str, str]) -> Vitals:
     payloads = {stream: msgspec.json.decode(payload) for stream, payload in samples.items()}
     battery = (battery_percent(stream, payloads[stream]) for stream in BATTERY_STREAMS if stream in payloads)
     pose = (pose_of(payloads[stream]) for stream in POSE_STREAMS if stream in payloads)
-    return Vitals(
-        at, next((found for found in battery if found is not None), None), next(filter(None, pose), None)
-    )
+    return Vitals(at, next((found for found in battery if found is not None), None), next(filter(None, pose), None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
@@ -73,7 +73,7 @@ class Ingest:
         work.then(self._after_replay(outcome))
         return outcome
 
-    def _after_replay(self, outcome: Outcome) -> Callable[[], object]:
+    def _after_replay(self, outcome: Outcome) -> Callable[[], Awaitable[None]]:
         async def spread() -> None:
             self._spread(outcome)
 

@@ -97,8 +97,8 @@ class Writer:
         written = self._marks.to_write(fresh)
         if written:
             await telemetry.write_marks(work.connection, self._marks.slot, written)
-        newest = max((p.incoming for p in messages), key=lambda incoming: incoming.received_at, default=None)
-        dropped = self._marks.to_drop(newest.packet_id) if newest and newest.qos else []
+        newest = next((p.incoming for p in reversed(messages) if p.incoming.qos and not p.incoming.dup), None)
+        dropped = self._marks.to_drop(newest.packet_id) if newest else []
         if dropped:
             await telemetry.drop_marks(work.connection, self._marks.slot, dropped)
         if written or dropped:

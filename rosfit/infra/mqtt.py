@@ -19,9 +19,10 @@ from urllib.parse import unquote, urlsplit
 
 import aiomqtt
 import structlog
-from paho.mqtt.client import PUBACK, MQTTMessage, SubscribeOptions
+from paho.mqtt.client import PUBACK, MQTTMessage
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from rosfit.kernel.errors import UnavailableError
 from rosfit.kernel.ports import Incoming
@@ -94,11 +95,10 @@ def make_client(url: str, identifier: str, properties: Properties | None = None)
 
 
 def _connect_properties() -> Properties:
-    properties = Properties(PacketTypes.CONNECT)
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.SessionExpiryInterval = NEVER_EXPIRES
     properties.ReceiveMaximum = RECEIVE_MAXIMUM
     return properties
-
 
 
 class IngestSession:
@@ -165,7 +165,7 @@ class IngestSession:
         session = self._session
         paho.on_message = lambda _client, _userdata, message: self._take(message, session)
         async with client:
-            paho._sock = _BufferedSocket(paho._sock)  # type: ignore[assignment, arg-type]
+            paho._sock = _BufferedSocket(paho._sock)
             self._client = client
             try:
                 await self._resubscribe(client)
@@ -187,7 +187,7 @@ class IngestSession:
         self._inbox.append(
             Incoming(
                 message.topic,
-                message.payload,
+                bytes(message.payload),
                 message.qos,
                 message.retain,
                 message.dup,

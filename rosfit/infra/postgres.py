@@ -11,7 +11,7 @@ import stamina
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from sqlalchemy import create_engine
@@ -144,3 +144,17 @@ async def _watch(connection: AsyncConnection[TupleRow]) -> None:
             await asyncio.sleep(LOCK_RETRY_S)
     except psycopg.Error as error:
         raise UnavailableError(f"the lock's connection is gone ({error})") from error
+
+
+async def notifications(url: str, channel: str, every_s: float) -> AsyncIterator[None]:
+    """Yields at once, on each notification of `channel`, and at least every `every_s`; over every loss."""
+    while True:
+        try:
+            async with await AsyncConnection.connect(url, autocommit=True) as connection:
+                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+                while True:
+                    yield
+                    async for _ in connection.notifies(timeout=every_s, stop_after=1):
+                        pass
+        except psycopg.OperationalError:
+            await asyncio.sleep(LOCK_RETRY_S)

@@ -83,7 +83,7 @@ class RedisStore:
 
     async def latest(self, device_id: str) -> dict[str, bytes] | None:
         with _available():
-            found = await self._redis.hgetall(_LATEST + device_id)
+            found: dict[bytes, bytes] = await self._redis.hgetall(_LATEST + device_id)  # type: ignore[assignment]
         if _COMPLETE.encode() not in found:
             return None
         return {stream.decode(): text for stream, text in found.items() if not stream.startswith(b"\x1f")}
@@ -109,7 +109,7 @@ class RedisStore:
 
     async def frame(self, device_id: str, name: str) -> bytes | None:
         with _available():
-            found: bytes | None = await self._redis.get(f"{_FRAME}{device_id}:{name}")
+            found: bytes | None = await self._redis.get(f"{_FRAME}{device_id}:{name}")  # type: ignore[assignment]
         return found
 
     async def count_request(self, key: str, limit: int) -> float:

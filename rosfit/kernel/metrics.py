@@ -12,13 +12,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self.received = Counter(
-            "rosfit_mqtt_messages_received", "MQTT messages received", ["qos"], registry=registry
-        )
+        self.received = Counter("rosfit_mqtt_messages_received", "MQTT messages received", ["qos"], registry=registry)
         self.stored = Counter("rosfit_samples_stored", "Samples committed to the database", registry=registry)
-        self.duplicates = Counter(
-            "rosfit_samples_duplicate", "Samples that were stored before", registry=registry
-        )
+        self.duplicates = Counter("rosfit_samples_duplicate", "Samples that were stored before", registry=registry)
         self.dropped = Counter(
             "rosfit_samples_dropped", "QoS 0 samples dropped because the stream's queue was full", registry=registry
         )

@@ -1,18 +1,18 @@
 """Other topic layouts, mapped onto the contract's rows both ways by configuration.
 
-    [[layouts]]
-    name = "fleet"
-    [layouts.up]
-    "fleet/{fleet}/robot/{device_id}/telemetry/{stream...}" = "telemetry/{stream...}"
-    [layouts.down]
-    "cmd/{name}" = "fleet/{fleet}/robot/{device_id}/command/{name}"
+[[layouts]]
+name = "fleet"
+[layouts.up]
+"fleet/{fleet}/robot/{device_id}/telemetry/{stream...}" = "telemetry/{stream...}"
+[layouts.down]
+"cmd/{name}" = "fleet/{fleet}/robot/{device_id}/command/{name}"
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -131,10 +131,13 @@ class Layouts:
     def filters(self) -> list[str]:
         return [outer.mqtt_filter() for layout in self._layouts for outer, _ in layout.up]
 
-    def access_patterns(self) -> list[tuple[str, str]]:
+    def access_patterns(self) -> list[tuple[Literal["write", "read"], str]]:
         """(`write` or `read`, pattern) for a broker whose user names are device ids."""
-        up = [("write", outer.access_pattern()) for layout in self._layouts for outer, _ in layout.up]
-        return up + [("read", outer.access_pattern()) for layout in self._layouts for _, outer in layout.down]
+        patterns: list[tuple[Literal["write", "read"], str]] = []
+        for layout in self._layouts:
+            patterns += [("write", outer.access_pattern()) for outer, _ in layout.up]
+            patterns += [("read", outer.access_pattern()) for _, outer in layout.down]
+        return patterns
 
     def inbound(self, topic: str) -> Mapped | None:
         """The contract's topic for a layout's, or None for a topic of no layout."""

@@ -93,9 +93,7 @@ async def series(
     times = bucket_starts(start, end, bucket_s)
     lines = []
     for field in fields:
-        found = await repository.series(
-            work.connection, device_id, stream, field.split("."), start, end, bucket_s, fn
-        )
+        found = await repository.series(work.connection, device_id, stream, field.split("."), start, end, bucket_s, fn)
         lines.append(SeriesLine(stream, field, fn, with_gaps(found, len(times))))
     return Series([format_time(time) for time in times], lines)
 
