@@ -10,6 +10,8 @@ import asyncio
 import random
 import socket
 import ssl
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -81,7 +83,8 @@ class RobotLink:
     def __init__(self, account: RobotAccount, broker: Broker, summary: Summary) -> None:
         self.device_id = account.device_id
         self.connected = False
-        self._left = False
+        self._left = self._greeted = False
+        self._early: list[Callable[[], None]] = []
         self._broker, self._summary = broker, summary
         self._loop = asyncio.get_running_loop()
         self._wanted, self._lost = asyncio.Event(), asyncio.Event()
@@ -174,6 +177,12 @@ class RobotLink:
         self, row: str, payload: bytes, qos: int, *, retain: bool = False, content_type: str | None = None
     ) -> None:
         """Hand over one message; its outcome goes into the summary."""
+        if not (self._greeted or len(self._early) >= QUEUE_LIMIT):
+            # A session does not depend on how long the first connection took.
+            return self._early.append(partial(self._send, row, payload, qos, retain, content_type))
+        return self._send(row, payload, qos, retain, content_type)
+
+    def _send(self, row: str, payload: bytes, qos: int, retain: bool, content_type: str | None) -> None:
         count = self._summary.of(row)
         info = self._client.publish(
             device_topic(self.device_id, row), payload, qos, retain, _publish_properties(content_type)
@@ -195,6 +204,7 @@ class RobotLink:
             properties.SessionExpiryInterval = 0
             self._client.disconnect(properties=properties)
             await _within(GOODBYE_S, self._lost)
+        self._send_early()
         for count in self._waiting.values():
             count.failed += 1
         self._waiting.clear()
@@ -207,9 +217,16 @@ class RobotLink:
         if not reason.is_failure:
             self.connected = True
             self._summary.connects += 1
-            self.publish("status", _presence(self.device_id, "online"), 1, retain=True)
+            self._send("status", _presence(self.device_id, "online"), 1, True, None)
+            self._send_early()
         if not self._answer.done():
             self._answer.set_result(reason)
+
+    def _send_early(self) -> None:
+        self._greeted = True
+        for send in self._early:
+            send()
+        self._early.clear()
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         if self.connected and reason.is_failure:

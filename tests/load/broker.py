@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -12,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rosfit.infra.embedded import mosquitto_package
-from rosfit.infra.embedded.ports import free_port
 
 READY_S = 10.0
 
@@ -82,6 +82,11 @@ class Broker:
             time.sleep(0.02)
         raise AssertionError(f"mosquitto does not listen after {READY_S} s: {self._log.read_text()}")
 
+    def freeze(self) -> None:
+        """Make it deaf, so that what is sent now stays without an answer."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
     def stop(self, number: int = signal.SIGTERM) -> None:
         if self._process:
             self._process.send_signal(number)
@@ -97,3 +102,15 @@ def running_broker(folder: Path, *, password: str | None = None) -> Iterator[Bro
         yield broker
     finally:
         broker.stop(signal.SIGKILL)
+
+
+def free_port() -> int:
+    """A free port below the ephemeral ones; a random one, since several test runs look at the same time."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port

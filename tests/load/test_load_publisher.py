@@ -8,12 +8,11 @@ import sys
 
 import pytest
 
-from rosfit.infra.embedded.ports import free_port
 from rosfit.protocol import envelope
 from rosfit.protocol.topics import parse_topic
 from rosfit.sim.accounts import RobotAccount
 from tests.load import wire
-from tests.load.broker import Broker
+from tests.load.broker import Broker, free_port
 from tests.load.counter import Counter, connect_counter
 from tests.load.plan import Device, Load, ranges
 from tests.load.publisher import Publisher, device_names, publish
@@ -69,6 +68,9 @@ async def test_broker_restart_loses_nothing_and_repeats_with_the_same_bytes(brok
     running = asyncio.create_task(publisher.run())
     while publisher.result.acknowledged < 1500:
         await asyncio.sleep(0.01)
+    broker.freeze()
+    while publisher.result.sent < publisher.result.acknowledged + 100:
+        await asyncio.sleep(0.01)
     await asyncio.to_thread(broker.stop, signal.SIGKILL)
     await asyncio.to_thread(broker.start)
     consumer = await collector(broker, client_id="after")
@@ -76,6 +78,7 @@ async def test_broker_restart_loses_nothing_and_repeats_with_the_same_bytes(brok
     assert result.complete
     assert result.acknowledged == 6000
     assert result.reconnects >= 3
+    assert result.resent >= 100
     assert {device: list(ranges(sorted(state.acked))) for device, state in result.devices.items()} == {
         f"d{number}": [(0, 1999)] for number in range(3)
     }

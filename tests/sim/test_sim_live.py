@@ -14,7 +14,6 @@ import aiomqtt
 import msgspec
 import pytest
 
-from rosfit.infra.embedded.ports import free_port
 from rosfit.kernel.errors import InvalidError, PermissionDeniedError, UnavailableError
 from rosfit.protocol import envelope, topics
 from rosfit.sim.accounts import SharedAccounts
@@ -24,6 +23,7 @@ from rosfit.sim.link import parse_broker
 from rosfit.sim.recording import Recorder, read_events
 from rosfit.sim.rest_accounts import RestAccounts
 from rosfit.sim.tally import Summary
+from tests.load.broker import free_port
 
 LIMITS = envelope.Limits()
 
@@ -142,12 +142,14 @@ async def test_broker_restart(broker):
     summary = Summary(4)
     running = asyncio.create_task(run_fleet(await accounts_of(options), options, broker.url, summary=summary))
     await eventually(lambda: summary.of("telemetry/odom").acknowledged > 20)
+    odometry = summary.of("telemetry/odom")
+    broker.freeze()
+    await eventually(lambda: odometry.sent >= odometry.acknowledged + 20)
     await asyncio.to_thread(broker.stop, signal.SIGKILL)
     await eventually(lambda: summary.losses == 4)
     await asyncio.to_thread(broker.start)
     await running
     assert summary.connects >= 8
-    odometry = summary.of("telemetry/odom")
     assert odometry.sent == odometry.acknowledged
 
 
