@@ -132,7 +132,9 @@ def _port(settings: Settings, folder: DataFolder, name: str, port: int) -> Findi
     if _runs(folder, "mosquitto") if name != "port" else folder.is_locked():
         return Finding(title, "ok", "used by RosFit")
     mend = f"Stop the program that has it, or choose another with ROSFIT_{name.upper()}."
-    return Finding(title, "fail", f"{refused.strerror}", mend)
+    # The server does without this one if nobody chose it.
+    optional = name == "mqtt_ws_port" and settings.origin(name) == "default"
+    return Finding(title, "warn" if optional else "fail", f"{refused.strerror}", mend)
 
 
 def _runs(folder: DataFolder, name: str) -> bool:

@@ -1,10 +1,12 @@
 """The servers we bring: they start, come back when killed, outlive us and are taken over, and stop in order."""
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -204,6 +206,18 @@ async def test_taken_port_is_named_and_nothing_is_left_running(settings, said):
         with pytest.raises(EmbeddedServerError, match=rf"Port {settings.mqtt_port} .*--mqtt-port"):
             await supervisor.__aenter__()
     assert all(keeper.pid is None for keeper in supervisor.keepers.values())
+
+
+async def test_default_websocket_port_is_done_without_when_taken(data_dir, settings, said):
+    """Two servers with the documented flags run side by side; a port that was chosen must be free."""
+    default = Settings(data_dir=data_dir, mqtt_port=settings.mqtt_port)
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):  # taken by somebody else: as good
+            taken.bind(("127.0.0.1", default.mqtt_ws_port))
+            taken.listen()
+        async with Supervisor(default, said.append):
+            assert any("starting without MQTT over WebSocket" in line for line in said)
 
 
 async def test_folder_the_servers_cannot_reach_is_refused_and_left_as_it_was():

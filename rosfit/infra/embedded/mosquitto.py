@@ -15,7 +15,7 @@ from rosfit.infra.embedded.broker_accounts import BrokerAccounts
 from rosfit.infra.embedded.broker_acl import PROBE_USER, SERVER_USER
 from rosfit.infra.embedded.data_folder import DataFolder, write_private
 from rosfit.infra.embedded.errors import EmbeddedServerError
-from rosfit.infra.embedded.ports import check_port_free, free_port, resolve
+from rosfit.infra.embedded.ports import check_port_free, free_port, resolve, why_taken
 from rosfit.infra.embedded.server import Command, Server
 from rosfit.infra.embedded.unprivileged import reachable_copy
 from rosfit.settings import Settings
@@ -81,19 +81,19 @@ class MosquittoServer(Server):
     def before_start(self, command: Command) -> None:
         if self._settings.mqtt_port:
             check_port_free(self._address, self._settings.mqtt_port, "mqtt_port")
-        if self._settings.mqtt_ws_port:
-            check_port_free(self._address, self._settings.mqtt_ws_port, "mqtt_ws_port")
+        websockets = self._can_open_websockets()
         data = self.folder.mosquitto / "data"
         data.mkdir(mode=0o700, exist_ok=True)
         self.folder.user.own(data)
-        write_private(self._configuration_path, command.configuration, self.folder.user)
+        # The command's configuration is what is wanted; the file may lack a port that is taken just now.
+        write_private(self._configuration_path, self.configuration(websockets=websockets), self.folder.user)
         self._accounts.write_files()
 
-    def configuration(self) -> str:
+    def configuration(self, *, websockets: bool = True) -> str:
         own = self.folder.mosquitto
         return "\n".join(
             [
-                *self._listeners(),
+                *self._listeners(websockets),
                 "allow_anonymous false",
                 f"password_file {own / 'passwords'}",
                 f"acl_file {own / 'acl'}",
@@ -165,9 +165,24 @@ class MosquittoServer(Server):
                 self._broker = mosquitto_package.fetch(unpacked)
         return self._broker
 
-    def _listeners(self) -> list[str]:
+    def _can_open_websockets(self) -> bool:
+        """A port that somebody chose must be free. The default one is done without when it is taken, so that a
+        second server needs no more than ports and a folder of its own.
+        """
+        port = self._settings.mqtt_ws_port
+        if port and self._settings.origin("mqtt_ws_port") == "default" and why_taken(self._address, port):
+            self._report(
+                f"mosquitto: port {port} is taken; starting without MQTT over WebSocket. "
+                "Choose another with ROSFIT_MQTT_WS_PORT."
+            )
+            return False
+        if port:
+            check_port_free(self._address, port, "mqtt_ws_port")
+        return bool(port)
+
+    def _listeners(self, websockets: bool) -> list[str]:
         lines = [f"listener {self.port} {self._address if self._settings.mqtt_port else self.host}"]
-        if self._settings.mqtt_ws_port:
+        if self._settings.mqtt_ws_port and websockets:
             family = "ipv6" if ":" in self._address else "ipv4"
             lines += [
                 f"listener {self._settings.mqtt_ws_port} {self._address}",
