@@ -290,8 +290,7 @@ async def test_interrupt_says_goodbye_and_is_no_failure(broker):
     assert "2 robots" in out
 
 
-async def test_command_without_credentials_says_what_to_set():
-    code, _, err = await run_sim()
-    assert code == 4
-    assert "ROSFIT_API_TOKEN" in err
-    assert "ROSFIT_MQTT_URL" in err
+async def test_command_without_a_server_or_broker_is_unreachable(tmp_path):
+    code, _, err = await run_sim("--data-dir", str(tmp_path))
+    assert code == 5
+    assert "rosfit serve" in err
