@@ -1,8 +1,9 @@
 """The MQTT side over aiomqtt. Everything private that this takes of aiomqtt and paho stands in this module.
 
 aiomqtt 2.5 lets paho acknowledge a message as soon as it is queued, and hands messages out one by one. An ingest
-session therefore switches paho to manual acknowledgement, takes messages from paho's callback and answers a
-whole batch with one write. aiomqtt 3 can do both by itself and then replaces this module behind the same port.
+session therefore takes messages from the socket itself (`publish_tap`), so that paho neither sees nor acknowledges
+them, and answers a whole batch with one write. aiomqtt 3 acknowledges by hand and in batches, and can then take the
+place of this module behind the same port.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from urllib.parse import unquote, urlsplit
 
 import aiomqtt
 import structlog
-from paho.mqtt.client import PUBACK, MQTTMessage
+from paho.mqtt.client import PUBACK
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from rosfit.infra.publish_tap import Publish, PublishTap
 from rosfit.kernel.errors import UnavailableError
 from rosfit.kernel.ports import Incoming
 
@@ -38,38 +40,6 @@ RECEIVE_MAXIMUM = 1000
 NEVER_EXPIRES = 0xFFFF_FFFF
 
 _DEFAULT_PORT = {"mqtt": 1883, "mqtts": 8883, "ws": 8083, "wss": 8084}
-
-# One read from the socket: some 200 messages of 300 bytes, 5 ms of work for the loop.
-_READ_BYTES = 65_536
-
-
-class _BufferedSocket:
-    """Reads ahead for paho, which otherwise makes three system calls a message.
-
-    `pending` is what aiomqtt asks of TLS sockets, to go on reading while something is buffered.
-    """
-
-    def __init__(self, raw: socket.socket) -> None:
-        self._raw = raw
-        self._buffer = b""
-        self._at = 0
-
-    def recv(self, size: int) -> bytes:
-        if self._at >= len(self._buffer):
-            if size >= _READ_BYTES:
-                return self._raw.recv(size)
-            self._buffer, self._at = self._raw.recv(_READ_BYTES), 0
-        data = self._buffer[self._at : self._at + size]
-        self._at += len(data)
-        return data
-
-    def pending(self) -> int:
-        beneath = self._raw.pending() if isinstance(self._raw, ssl.SSLSocket) else 0
-        return len(self._buffer) - self._at + beneath
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._raw, name)
-
 
 def make_client(url: str, identifier: str, properties: Properties | None = None) -> aiomqtt.Client:
     """A client for `mqtt://`, `mqtts://`, `ws://` or `wss://` that resumes its session."""
@@ -139,7 +109,7 @@ class IngestSession:
             if message.qos and message.session == self._session:
                 acks += b"\x40\x02" + message.packet_id.to_bytes(2, "big")
         if acks:
-            # What `paho.ack` does, for the whole batch in one write: 1,000 system calls fewer.
+            # As `paho.ack` would, but for the whole batch in one write: 1,000 system calls fewer.
             self._client._client._packet_queue(PUBACK, acks, 0, 0)
 
     async def run(self) -> None:
@@ -159,13 +129,18 @@ class IngestSession:
     async def _connection(self) -> AsyncIterator[asyncio.Future[None]]:
         client = make_client(self._url, self._identifier, _connect_properties())
         paho = client._client
-        paho.manual_ack_set(True)
         paho.disable_logger()
         self._session += 1
-        session = self._session
-        paho.on_message = lambda _client, _userdata, message: self._take(message, session)
+        opened = paho.on_socket_open
+        assert opened is not None, "aiomqtt reads from the socket"
+
+        def tap(_paho: Any, userdata: Any, sock: Any) -> None:
+            # Before the first byte: a resumed session sends what it has right behind the CONNACK.
+            paho._sock = PublishTap(sock, self._take)  # type: ignore[assignment]
+            opened(paho, userdata, sock)
+
+        paho.on_socket_open = tap
         async with client:
-            paho._sock = _BufferedSocket(paho._sock)
             self._client = client
             try:
                 await self._resubscribe(client)
@@ -182,20 +157,11 @@ class IngestSession:
         if refused:
             raise aiomqtt.MqttError(f"the broker refused the subscription ({refused[0]}); allow {self._subscribe}")
 
-    def _take(self, message: MQTTMessage, session: int) -> None:
-        properties = message.properties
+    def _take(self, publish: Publish) -> None:
+        topic, payload, qos, retain, dup, packet_id, content_type = publish
+        at = datetime.now(UTC)
         self._inbox.append(
-            Incoming(
-                message.topic,
-                bytes(message.payload),
-                message.qos,
-                message.retain,
-                message.dup,
-                message.mid,
-                session,
-                getattr(properties, "ContentType", None),
-                datetime.now(UTC),
-            )
+            Incoming(topic, payload, qos, retain, dup, packet_id, self._session, content_type, at)
         )
         self._arrived.set()
 
