@@ -154,13 +154,13 @@ def identity(message: Message, received_at: datetime) -> tuple[datetime, str]:
 
 def make_sample(route: Route, message: Message, received_at: datetime) -> Sample:
     time, message_id = identity(message, received_at)
-    return Sample(route.device_id, route.name, time, message_id, message.seq, received_at, message.payload.decode())
+    return Sample(route.device_id, route.name, time, message_id, message.seq, received_at, msgspec.Raw(message.payload))
 
 
 def _make_log(route: Route, message: Message, received_at: datetime) -> NewLog:
     line = decode_payload(message.payload, LogPayload)
     time, message_id = identity(message, received_at)
-    fields = msgspec.json.encode(line.fields).decode()
+    fields = msgspec.Raw(msgspec.json.encode(line.fields))
     level, text, logger = (_storable(part) for part in (line.level.lower()[:20], line.message, line.logger[:200]))
     return NewLog(route.device_id, time, message_id, level, text, logger, fields, received_at)
 
@@ -169,5 +169,5 @@ def _make_alert(route: Route, message: Message, received_at: datetime) -> NewAle
     alert = decode_payload(message.payload, AlertPayload)
     time, message_id = identity(message, received_at)
     severity, text = _storable(alert.severity[:20]), _storable(alert.message)
-    payload = message.payload.decode()
+    payload = msgspec.Raw(message.payload)
     return NewAlert(route.device_id, time, message_id, route.name, severity, text, payload, received_at)

@@ -88,7 +88,7 @@ def _latest(sample: Sample) -> tuple[float, bytes]:
         shown_id,
         sample.seq,
         format_time(sample.received_at),
-        msgspec.Raw(sample.payload.encode()),
+        sample.payload,
     )
     return sample.time.timestamp(), _encode(item)
 
@@ -98,7 +98,7 @@ class VitalsBook:
 
     def __init__(self) -> None:
         self._heard: dict[str, float] = {}
-        self._samples: dict[str, dict[str, str]] = {}
+        self._samples: dict[str, dict[str, msgspec.Raw]] = {}
 
     def heard(self, device_id: str, at: float) -> None:
         self._heard[device_id] = at
@@ -122,7 +122,7 @@ class VitalsBook:
             raise
 
 
-def _vitals(at: float, samples: dict[str, str]) -> Vitals:
+def _vitals(at: float, samples: dict[str, msgspec.Raw]) -> Vitals:
     payloads = {stream: msgspec.json.decode(payload) for stream, payload in samples.items()}
     battery = (battery_percent(stream, payloads[stream]) for stream in BATTERY_STREAMS if stream in payloads)
     pose = (pose_of(payloads[stream]) for stream in POSE_STREAMS if stream in payloads)

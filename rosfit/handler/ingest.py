@@ -93,8 +93,9 @@ class Ingest:
 
     async def _receive(self, source: MessageSource, pending: Pending) -> None:
         while True:
-            for incoming in await source.receive():
-                self._metrics.received.labels(incoming.qos).inc()
+            arrived = await source.receive()
+            self._metrics.received.inc(len(arrived))
+            for incoming in arrived:
                 parsed = self._decoder.decode(incoming)
                 if parsed is None:
                     source.acknowledge([incoming])

@@ -116,7 +116,7 @@ async def _insert(
     work: Work,
     batch: Batch,
     rows: list[Row],
-    insert: Callable[[psycopg.AsyncConnection[tuple[object, ...]], list[Row]], Awaitable[int | None]],
+    insert: Callable[[psycopg.AsyncConnection[tuple[object, ...]], list[Row]], Awaitable[int]],
 ) -> tuple[list[Row], int]:
     """Insert all rows, or halve them until the ones that PostgreSQL refuses stand alone.
 
@@ -124,7 +124,7 @@ async def _insert(
     """
     try:
         async with work.connection.transaction():
-            return rows, await insert(work.connection, rows) or 0
+            return rows, await insert(work.connection, rows)
     except psycopg.DataError as error:
         if len(rows) == 1:
             reason = BadMessageError("not_storable", f"PostgreSQL cannot store it: {error}")
@@ -144,7 +144,7 @@ def _log_event(line: NewLog) -> Event:
         "level": line.level,
         "message": line.message,
         "logger": line.logger,
-        "fields": msgspec.Raw(line.fields.encode()),
+        "fields": line.fields,
     }
     return Event("logs", line.device_id, line.level, msgspec.json.encode(data), at)
 

@@ -136,7 +136,7 @@ class IngestSession:
 
         def tap(_paho: Any, userdata: Any, sock: Any) -> None:
             # Before the first byte: a resumed session sends what it has right behind the CONNACK.
-            paho._sock = PublishTap(sock, self._take)  # type: ignore[assignment]
+            paho._sock = PublishTap(sock, self._take)
             opened(paho, userdata, sock)
 
         paho.on_socket_open = tap

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,11 +17,9 @@ Order = Literal["asc", "desc"]
 # Ids made up for messages without one start with this, which no device may use; readers see null.
 MADE_UP = "\x1f"
 
-AnyJson = Annotated[msgspec.Raw, msgspec.Meta(description="the payload as the device sent it")]
-
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
-    """One sample to be written. `payload` is JSON text; `message_id` is the device's or a made-up one."""
+    """One sample to be written; `message_id` is the device's or a made-up one."""
 
     device_id: str
     stream: str
@@ -29,7 +27,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     message_id: str
     seq: int | None
     received_at: datetime
-    payload: str
+    payload: msgspec.Raw
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -78,7 +76,7 @@ class NewLog(msgspec.Struct, frozen=True, gc=False):
     level: str
     message: str
     logger: str
-    fields: str
+    fields: msgspec.Raw
     received_at: datetime
 
 
@@ -89,7 +87,7 @@ class NewAlert(msgspec.Struct, frozen=True, gc=False):
     name: str
     severity: str
     message: str
-    payload: str
+    payload: msgspec.Raw
     received_at: datetime
 
 

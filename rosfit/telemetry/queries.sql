@@ -1,28 +1,22 @@
 -- name: insert_samples
 INSERT INTO telemetry (device_id, stream, time, message_id, seq, received_at, payload)
-SELECT device_id, stream, time, message_id, seq, received_at, payload::jsonb
-FROM unnest(%(device_id)s::text[], %(stream)s::text[], %(time)s::timestamptz[], %(message_id)s::text[],
-            %(seq)s::bigint[], %(received_at)s::timestamptz[], %(payload)s::text[])
-     AS n(device_id, stream, time, message_id, seq, received_at, payload)
+SELECT device_id, stream, time, message_id, seq, received_at, payload
+FROM json_to_recordset(%(rows)s) AS n(device_id text, stream text, time timestamptz, message_id text, seq bigint,
+                                      received_at timestamptz, payload jsonb)
 ON CONFLICT DO NOTHING
-
--- name: copy_samples
-COPY telemetry (device_id, stream, time, message_id, seq, received_at, payload) FROM STDIN (FORMAT BINARY)
 
 -- name: insert_logs
 INSERT INTO device_logs (device_id, time, message_id, level, message, logger, fields, received_at)
-SELECT device_id, time, message_id, level, message, logger, fields::jsonb, received_at
-FROM unnest(%(device_id)s::text[], %(time)s::timestamptz[], %(message_id)s::text[], %(level)s::text[],
-            %(message)s::text[], %(logger)s::text[], %(fields)s::text[], %(received_at)s::timestamptz[])
-     AS n(device_id, time, message_id, level, message, logger, fields, received_at)
+SELECT device_id, time, message_id, level, message, logger, fields, received_at
+FROM json_to_recordset(%(rows)s) AS n(device_id text, time timestamptz, message_id text, level text, message text,
+                                      logger text, fields jsonb, received_at timestamptz)
 ON CONFLICT DO NOTHING
 
 -- name: insert_alerts
 INSERT INTO device_alerts (device_id, time, message_id, name, severity, message, payload, received_at)
-SELECT device_id, time, message_id, name, severity, message, payload::jsonb, received_at
-FROM unnest(%(device_id)s::text[], %(time)s::timestamptz[], %(message_id)s::text[], %(name)s::text[],
-            %(severity)s::text[], %(message)s::text[], %(payload)s::text[], %(received_at)s::timestamptz[])
-     AS n(device_id, time, message_id, name, severity, message, payload, received_at)
+SELECT device_id, time, message_id, name, severity, message, payload, received_at
+FROM json_to_recordset(%(rows)s) AS n(device_id text, time timestamptz, message_id text, name text, severity text,
+                                      message text, payload jsonb, received_at timestamptz)
 ON CONFLICT DO NOTHING
 
 -- name: upsert_frame

