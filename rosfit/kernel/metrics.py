@@ -12,7 +12,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self.received = Counter("rosfit_mqtt_messages_received", "MQTT messages received", ["qos"], registry=registry)
+        self.received = Counter("rosfit_mqtt_messages_received", "MQTT messages received", registry=registry)
         self.stored = Counter("rosfit_samples_stored", "Samples committed to the database", registry=registry)
         self.duplicates = Counter("rosfit_samples_duplicate", "Samples that were stored before", registry=registry)
         self.dropped = Counter(
