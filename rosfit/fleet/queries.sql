@@ -83,8 +83,8 @@ FROM unnest(%(device_ids)s::text[], %(layouts)s::text[]) AS n(device_id, layout)
 WHERE d.device_id = n.device_id AND d.layout IS DISTINCT FROM n.layout::jsonb
 
 -- name: insert_credential
-INSERT INTO device_credentials (credential_id, device_id, broker_hash, scopes, expires_at)
-VALUES (%(credential_id)s, %(device_id)s, %(broker_hash)s, %(scopes)s, %(expires_at)s)
+INSERT INTO device_credentials (credential_id, device_id, username, broker_hash, scopes, expires_at)
+VALUES (%(credential_id)s, %(device_id)s, %(device_id)s, %(broker_hash)s, %(scopes)s, %(expires_at)s)
 RETURNING wire_time(expires_at)
 
 -- name: revoke_credentials
