@@ -51,7 +51,7 @@ async def provide_actor(request: AnyRequest, work: Work) -> Actor:
 
 def same_origin(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """Guard: a browser says where an unsafe request comes from; what says nothing is no browser."""
-    if connection.scope["type"] == "http" and connection.scope["method"] in _SAFE_METHODS:
+    if connection.scope.get("method") in _SAFE_METHODS:
         return
     site = connection.headers.get("sec-fetch-site")
     if site is not None:

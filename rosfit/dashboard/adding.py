@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import msgspec
@@ -14,7 +14,7 @@ from rosfit.accounts.models import Actor
 from rosfit.accounts.rights import Right
 from rosfit.dashboard.access import AnyRequest
 from rosfit.dashboard.connecting import BrokerAddress, Checklist, broker_address, checklist, connect_command
-from rosfit.dashboard.injected import Access
+from rosfit.dashboard.injected import Access, Hashing
 from rosfit.dashboard.rendering import Page, render
 from rosfit.fleet import service as fleet
 from rosfit.fleet.errors import DeviceExistsError
@@ -78,12 +78,13 @@ async def add_robot(
     request: AnyRequest,
     work: NamedDependency[Work],
     broker_access: NamedDependency[Access],
+    edge: NamedDependency[Hashing],
     settings: NamedDependency[Settings],
     actor: NamedDependency[Actor],
 ) -> Template:
     form = await request.form()
     given = {key: str(form.get(key, "")).strip() for key in ("device_id", "name", "type")}
-    page = AddForm(**given)
+    page = AddForm(given["device_id"], given["name"], given["type"])
     try:
         new = msgspec.convert({key: value for key, value in given.items() if value}, NewDevice)
         device = await fleet.register(work, new)
@@ -91,12 +92,12 @@ async def add_robot(
         return _refused(page, _field_of(error))
     except DeviceExistsError:
         return _refused(page, "device_id", "This id is taken; choose another")
-    return render(await _connect(request, work, broker_access, settings, device))
+    return render(await _connect(request, work, broker_access, edge, settings, device))
 
 
 def _refused(page: AddForm, name: str, why: str | None = None) -> Template:
     errors = {name: why or _EXPECTED[name]}
-    return render(AddForm(page.device_id, page.name, page.type, field_errors=errors), status=422)
+    return render(replace(page, field_errors=errors), status=422)
 
 
 def _field_of(error: msgspec.ValidationError) -> str:
@@ -104,14 +105,13 @@ def _field_of(error: msgspec.ValidationError) -> str:
 
 
 async def _connect(
-    request: AnyRequest, work: Work, access: Access, settings: Settings, device: Device
+    request: AnyRequest, work: Work, access: Access, edge: Hashing, settings: Settings, device: Device
 ) -> ConnectFragment:
-    """Issue a credential, which is shown this once."""
+    """Issue a credential, which is shown this once. The broker learns of it as soon as it is committed."""
     password = OWN_PASSWORD
     if access is not None:
-        credential = await fleet.issue_credential(work, access, device.device_id, ("publish", "subscribe"), None)
-        await fleet.sync_broker(work, access)
-        password = credential.token
+        scopes: tuple[fleet.Scope, ...] = ("publish", "subscribe")
+        password = (await fleet.issue_credential(work, edge.hash_device_token, device.device_id, scopes, None)).token
     address = broker_address(settings, request.url.hostname or settings.host)
     command = connect_command(device.type, device.device_id, password, address)
     progress = await _progress(work, device, address, 0.0)
@@ -129,12 +129,13 @@ async def new_credential(
     device_id: str,
     work: NamedDependency[Work],
     broker_access: NamedDependency[Access],
+    edge: NamedDependency[Hashing],
     settings: NamedDependency[Settings],
     actor: NamedDependency[Actor],
 ) -> Template:
     """A new command for a device; the credential before it ends."""
     device = await fleet.get(work, device_id)
-    return render(await _connect(request, work, broker_access, settings, device))
+    return render(await _connect(request, work, broker_access, edge, settings, device))
 
 
 @get("/robots/{device_id:str}/checklist", opt=READ)

@@ -125,9 +125,7 @@ def question_of(request: AnyRequest) -> Question:
 
 
 @get("/", opt=READ)
-async def show_fleet(
-    request: AnyRequest, work: NamedDependency[Work], actor: NamedDependency[Actor]
-) -> Template:
+async def show_fleet(request: AnyRequest, work: NamedDependency[Work], actor: NamedDependency[Actor]) -> Template:
     question = question_of(request)
     robots = await find_robots(work, question)
     shell = shell_for(actor)
@@ -187,8 +185,6 @@ async def fleet_events(
 ) -> Stream:
     """Rows of the page that the same query shows, when something is heard of them, and every status change."""
     question = question_of(request)
-    found: paging.Page[Device] = await service.find(
-        work, question.wanted(), question.cursor or None, PAGE_SIZE
-    )
+    found: paging.Page[Device] = await service.find(work, question.wanted(), question.cursor or None, PAGE_SIZE)
     watch = FleetWatch(feed, [device.device_id for device in found.items])
     return event_stream(watch, stop_of(request), every_s=ROWS_EVERY_S)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 from litestar.params import SkipValidation
 
 from rosfit.fleet.service import BrokerAccess
 from rosfit.kernel.ports import HotStore
 
+
+class HashesTokens(Protocol):
+    """The part of the application's `edge` that issuing a credential needs."""
+
+    @property
+    def hash_device_token(self) -> Callable[[str], str]: ...
+
+
 Hot: TypeAlias = SkipValidation[HotStore]
 Access: TypeAlias = SkipValidation[BrokerAccess | None]
+Hashing: TypeAlias = SkipValidation[HashesTokens]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import msgspec
@@ -64,17 +64,17 @@ async def set_up(
     """Make the first account and sign it in."""
     form = await request.form()
     email, name, token = (str(form.get(key, "")).strip() for key in ("email", "name", "token"))
-    given = {"email": email, "name": name, "password": str(form.get("password", ""))}
+    password = str(form.get("password", ""))
     page = SetupPage(email, name, token)
-    if wrong := _wrong_fields(given):
-        return render(_setup_with(page, field_errors=wrong), status=422)
-    new = NewUser(**given, setup_token=token)
+    if wrong := _wrong_fields({"email": email, "name": name, "password": password}):
+        return render(replace(page, field_errors=wrong), status=422)
+    new = NewUser(email, password, name, setup_token=token)
     if not await accounts.needs_setup(work):
         return Redirect("/sign-in", status_code=303)
     try:
         user = await accounts.register(work, new, None, setup_token.value())
     except SetupTokenError as error:
-        return render(_setup_with(page, error=f"{error.title}. {error.detail}."), status=error.status)
+        return render(replace(page, error=_sentence(error)), status=error.status)
 
     async def forget_token() -> None:
         setup_token.clear()
@@ -94,10 +94,6 @@ def _fits(name: str, value: str) -> bool:
     except msgspec.ValidationError:
         return False
     return True
-
-
-def _setup_with(page: SetupPage, **changes: Any) -> SetupPage:
-    return SetupPage(**({"email": page.email, "name": page.name, "token": page.token} | changes))
 
 
 @get("/sign-in", opt=PUBLIC)

@@ -1,8 +1,13 @@
 // The set-up address carries its token behind the #, which no server and no log ever sees.
-const field = document.querySelector('input[name="token"]');
-const found = new URLSearchParams(location.hash.slice(1)).get("token");
-if (field && found) {
+
+function takeToken() {
+  const field = document.querySelector('input[name="token"]');
+  const found = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!field || !found) return;
   field.value = found;
   document.getElementById("token-field").hidden = true;
   history.replaceState(null, "", location.pathname);
 }
+
+takeToken();
+addEventListener("hashchange", takeToken);
