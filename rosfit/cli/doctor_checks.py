@@ -164,7 +164,7 @@ async def _ask_postgres(url: str) -> Finding:
             "SELECT default_version FROM pg_available_extensions WHERE name = 'timescaledb'"
         )
         timescale = await found.fetchone()
-    version = connection.info.server_version
+        version = connection.info.server_version
     detail = f"version {version // 10000}.{version % 10000}, {'with' if timescale else 'without'} TimescaleDB"
     if version // 10000 < OLDEST_POSTGRES:
         return Finding("PostgreSQL", "fail", detail, f"Upgrade to PostgreSQL {OLDEST_POSTGRES} or newer.")

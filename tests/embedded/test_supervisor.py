@@ -18,6 +18,7 @@ import psycopg
 import pytest
 import redis.asyncio
 
+from rosfit.cli.doctor_checks import examine
 from rosfit.infra.embedded.data_folder import DataFolder
 from rosfit.infra.embedded.errors import (
     DataFolderBusyError,
@@ -280,6 +281,15 @@ async def test_outside_servers_are_not_started(settings):
         assert supervisor.keepers == {}
         assert (endpoints.database_url, endpoints.objects) == ("postgresql://h/d", "s3://b")
         assert endpoints.broker_accounts is None
+
+
+async def test_doctor_finds_the_running_servers_well(endpoints, settings):
+    findings = {finding.name: finding for finding in await examine(settings)}
+    wanted = ("PostgreSQL", "Redis", "MQTT broker", "Object store", "Clock")
+    assert [(name, findings[name].status) for name in wanted] == [(name, "ok") for name in wanted]
+    assert findings["PostgreSQL"].detail.startswith("version 18.")
+    assert findings[f"Port {settings.mqtt_port} (mqtt_port)"].detail == "used by RosFit"
+    assert not any(endpoints.broker_accounts.server_password in finding.detail for finding in findings.values())
 
 
 async def test_discover_finds_a_running_server_only(supervisor, settings):
