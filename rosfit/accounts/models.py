@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -64,3 +64,18 @@ class Actor(msgspec.Struct, frozen=True):
 
     def may(self, right: Right) -> bool:
         return right in RIGHTS_OF.get(self.role, frozenset())
+
+
+class AuditEntry(msgspec.Struct, frozen=True):
+    """One thing somebody did. `result` is `ok`, or the code of the refusal."""
+
+    id: int
+    at: WireTime
+    actor: str
+    action: str
+    target: str
+    before: Any
+    after: Any
+    address: str | None
+    request_id: str | None
+    result: str

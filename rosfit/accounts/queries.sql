@@ -58,3 +58,28 @@ LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE
 
 -- name: insert_signing_key
 INSERT INTO signing_keys (key_id, private_jwk) VALUES (%(key_id)s, %(private_jwk)s)
+
+-- name: lock_audit
+SELECT pg_advisory_xact_lock(7201003)
+
+-- name: last_audit
+SELECT id, hash FROM audit_log ORDER BY id DESC LIMIT 1
+
+-- name: insert_audit
+INSERT INTO audit_log (id, at, actor, action, target, before, after, address, request_id, result, hash)
+VALUES (%(id)s, %(at)s, %(actor)s, %(action)s, %(target)s, %(before)s, %(after)s, %(address)s, %(request_id)s,
+        %(result)s, %(hash)s)
+
+-- name: list_audit
+SELECT id, wire_time(at) AS at, actor, action, target, before, after, address, request_id, result
+FROM audit_log
+WHERE (%(actor)s::text IS NULL OR actor = %(actor)s)
+  AND (%(action)s::text IS NULL OR action = %(action)s OR starts_with(action, %(action)s || '.'))
+  AND (%(target)s::text IS NULL OR target = %(target)s)
+  AND (%(before_id)s::bigint IS NULL OR id < %(before_id)s)
+ORDER BY id DESC
+LIMIT %(limit)s
+
+-- name: all_audit
+SELECT id, at, actor, action, target, before, after, address, request_id, result, hash
+FROM audit_log ORDER BY id

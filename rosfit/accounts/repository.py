@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from datetime import UTC
 from typing import Any, NamedTuple
 
 import msgspec
@@ -9,7 +11,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from rosfit.accounts.models import NewUser, User
+from rosfit.accounts.models import AuditEntry, NewUser, User
 from rosfit.kernel.queries import load_queries
 
 QUERIES = load_queries("rosfit.accounts")
@@ -123,3 +125,40 @@ async def lock_signing_keys(connection: Connection) -> None:
 
 async def insert_signing_key(connection: Connection, key_id: str, private_jwk: dict[str, Any]) -> None:
     await connection.execute(QUERIES["insert_signing_key"], {"key_id": key_id, "private_jwk": Jsonb(private_jwk)})
+
+
+async def lock_audit(connection: Connection) -> None:
+    await connection.execute(QUERIES["lock_audit"])
+
+
+async def last_audit(connection: Connection) -> tuple[int, bytes] | None:
+    """(id, hash) of the newest entry."""
+    row = await _one(connection, "last_audit")
+    return (row[0], bytes(row[1])) if row else None
+
+
+async def insert_audit(connection: Connection, entry: dict[str, Any], entry_hash: bytes) -> None:
+    values = entry | {
+        "before": None if entry["before"] is None else Jsonb(entry["before"]),
+        "after": None if entry["after"] is None else Jsonb(entry["after"]),
+        "hash": entry_hash,
+    }
+    await connection.execute(QUERIES["insert_audit"], values)
+
+
+async def list_audit(
+    connection: Connection, wanted: dict[str, str | None], before_id: int | None, limit: int
+) -> list[AuditEntry]:
+    cursor = connection.cursor(row_factory=dict_row)
+    values = {"actor": None, "action": None, "target": None} | wanted | {"before_id": before_id, "limit": limit}
+    await cursor.execute(QUERIES["list_audit"], values)
+    return msgspec.convert(await cursor.fetchall(), list[AuditEntry])
+
+
+async def all_audit(connection: Connection) -> AsyncIterator[tuple[dict[str, Any], bytes]]:
+    """Every entry, oldest first, with its hash; streamed from the server in parts."""
+    async with connection.cursor(name="audit", row_factory=dict_row) as cursor:
+        await cursor.execute(QUERIES["all_audit"])
+        async for row in cursor:
+            stored = bytes(row.pop("hash"))
+            yield row | {"at": row["at"].astimezone(UTC).isoformat()}, stored
