@@ -108,7 +108,8 @@ class Link:
         """Sends what can be sent within `drain_s`, says goodbye and ends the thread."""
         self._close_by = time.monotonic() + drain_s
         self._wake()
-        self._thread.join(drain_s + 5.0)
+        if self._thread.ident is not None:
+            self._thread.join(drain_s + 5.0)
         self.state = LinkState("closed", "", time.monotonic())
 
     def _run(self) -> None:

@@ -116,7 +116,6 @@ def _run(settings: Config, argv: list[str]) -> int:
         return FAILED
     for section in unserved(settings):
         log.warning("%s is configured, but this version of the bridge does not serve it", section)
-    uplink.start()
     try:
         return _turn(settings, uplink, stop, argv)
     finally:
@@ -135,6 +134,7 @@ def _turn(settings: Config, uplink: Uplink, stop: threading.Event, argv: list[st
     bridge = BridgeNode(settings, uplink, context)
     spinner = Spinner(bridge.node, context, on_end=stop.set)
     spinner.start()
+    uplink.start()  # last: who reads "online" may count on the subscriptions
     try:
         stop.wait()
     finally:

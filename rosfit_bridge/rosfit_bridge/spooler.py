@@ -57,7 +57,8 @@ class Spooler:
         self._stopping = True
         self._wake.set()
         self._load.set()
-        self._thread.join(10.0)
+        if self._thread.ident is not None:
+            self._thread.join(10.0)
         try:
             self._flush(everything=True)
         except sqlite3.Error as error:

@@ -9,10 +9,8 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 
 
 class Match(NamedTuple):
-    """Weakest when nobody publishes yet: that hears every publisher there may be."""
-
-    reliable: bool = False
-    latched: bool = False
+    reliable: bool
+    latched: bool
 
     def profile(self, depth: int) -> QoSProfile:
         return QoSProfile(
@@ -26,12 +24,16 @@ class Match(NamedTuple):
         return f"{'reliable' if self.reliable else 'best effort'}, {'transient local' if self.latched else 'volatile'}"
 
 
-def match(publishers: Iterable[Any]) -> Match:
-    """`publishers` as `Node.get_publishers_info_by_topic` gives them."""
+# With nobody publishing yet: one hears whoever comes, the other does not miss the first messages of a reliable
+# publisher (DDS drops what a best effort reader is sent before it knows the writer).
+UNKNOWN = frozenset({Match(reliable=False, latched=False), Match(reliable=True, latched=False)})
+
+
+def match(publishers: Iterable[Any], *, may_latch: bool = True) -> frozenset[Match]:
+    """The subscriptions to hold. `publishers` as `Node.get_publishers_info_by_topic` gives them."""
     profiles = [p.qos_profile for p in publishers]
     if not profiles:
-        return Match()
-    return Match(
-        all(p.reliability == ReliabilityPolicy.RELIABLE for p in profiles),
-        all(p.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in profiles),
-    )
+        return UNKNOWN
+    reliable = all(p.reliability == ReliabilityPolicy.RELIABLE for p in profiles)
+    latched = may_latch and all(p.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in profiles)
+    return frozenset({Match(reliable, latched)})

@@ -11,10 +11,16 @@ from rclpy.node import Node
 
 from rosfit_bridge.node.qos import Match, match
 
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
 log = logging.getLogger(__name__)
 
-# A publisher replaced by one with another QoS between two looks leaves the counts as they were.
+# A publisher replaced by one with another QoS between two looks can leave every count as it was.
 FULL_LOOK_EVERY = 10
+Callback = Callable[[Any], None]
 
 
 class Tap:
@@ -25,7 +31,7 @@ class Tap:
         node: Node,
         cls: type,
         topic: str,
-        callback: Callable[[Any], None],
+        callback: Callback,
         *,
         depth: int,
         raw: bool = True,
@@ -34,65 +40,80 @@ class Tap:
         self._node, self._cls, self._topic, self._callback = node, cls, topic, callback
         self._depth, self._raw, self._may_latch = depth, raw, latched
         self._looks = 0
-        self._seen: tuple[int, int] | None = None
-        self._retired: Any = None
-        self._overlap: _Overlap | None = None
-        self.match = self._wanted()
-        self._subscription = self._subscribe(callback)
+        self._seen: list[int] = []
+        self._subscriptions: dict[Match, Any] = {}
+        self._ears: dict[Match, _Ear] = {}
+        self._ghosts: list[_Ear] = []
+        self.wanted: frozenset[Match] = frozenset()
+        self._follow(self._wanted())
 
     def look(self) -> None:
-        self._end_overlap()
         self._looks += 1
-        counts = (self._node.count_publishers(self._topic), self._subscription.get_publisher_count())
-        if counts == self._seen and self._looks % FULL_LOOK_EVERY:
+        counts = [self._node.count_publishers(self._topic)]
+        counts += [s.get_publisher_count() for s in self._subscriptions.values()]
+        settled = len(self._subscriptions) == len(self.wanted) and not self._ghosts
+        if settled and counts == self._seen and self._looks % FULL_LOOK_EVERY:
             return
         self._seen = counts
-        wanted = self._wanted()
-        if wanted != self.match:
-            self._rematch(wanted)
+        self._follow(self._wanted())
 
-    def close(self) -> None:
-        self._end_overlap()
-        self._node.destroy_subscription(self._subscription)
+    def _wanted(self) -> frozenset[Match]:
+        return match(self._node.get_publishers_info_by_topic(self._topic), may_latch=self._may_latch)
 
-    def _wanted(self) -> Match:
-        found = match(self._node.get_publishers_info_by_topic(self._topic))
-        return found if self._may_latch else found._replace(latched=False)
+    def _follow(self, wanted: frozenset[Match]) -> None:
+        if wanted != self.wanted and len(wanted) == 1:
+            log.info("%s: publishers are %s", self._topic, *wanted)
+        self.wanted = wanted
+        fresh = wanted - self._subscriptions.keys()
+        # Reliable first: a publisher that sees any of them may start at once.
+        for each in sorted(fresh, reverse=True):
+            self._subscribe(each)
+        stale = self._subscriptions.keys() - wanted if not fresh else set()
+        self._ghosts = [self._retire(each) for each in stale]
+        for ear in self._ears.values():
+            ear.meet([other for other in [*self._ears.values(), *self._ghosts] if other is not ear])
 
-    def _subscribe(self, callback: Callable[[Any], None]) -> Any:
-        profile = self.match.profile(self._depth)
-        return self._node.create_subscription(self._cls, self._topic, callback, profile, raw=self._raw)
+    def _retire(self, match: Match) -> _Ear:
+        """The ear stays known until the next look: what it let pass may still wait in the executor for another."""
+        self._node.destroy_subscription(self._subscriptions.pop(match))
+        ear = self._ears.pop(match)
+        ear.muted = True
+        return ear
 
-    def _rematch(self, wanted: Match) -> None:
-        log.info("%s: publishers are now %s (was %s)", self._topic, wanted, self.match)
-        self.match, self._seen = wanted, None
-        self._overlap = _Overlap(self._callback)
-        self._retired, self._retired_callback = self._subscription, self._overlap.side(0)
-        self._retired.callback = self._retired_callback
-        self._subscription = self._subscribe(self._overlap.side(1))
-
-    def _end_overlap(self) -> None:
-        if self._retired is None:
-            return
-        self._subscription.callback = self._callback
-        self._node.destroy_subscription(self._retired)
-        self._retired = self._overlap = None
+    def _subscribe(self, to: Match) -> None:
+        self._ears[to] = ear = _Ear(self._callback)
+        self._subscriptions[to] = self._node.create_subscription(
+            self._cls,
+            self._topic,
+            ear,
+            to.profile(self._depth),
+            raw=self._raw,
+            # rclpy warns of every publisher that one of our two subscriptions cannot hear; the other one does.
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+        )
 
 
-class _Overlap:
-    """Two subscriptions hear the same: of a message that comes n and m times, the larger number passes."""
+class _Ear:
+    """One of several subscriptions that hear the same: of a message heard n and m times, the larger number passes."""
 
-    def __init__(self, callback: Callable[[Any], None]) -> None:
+    def __init__(self, callback: Callback) -> None:
         self._callback = callback
-        self._counts: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
+        self._heard: Counter[int] = Counter()
+        self.others: list[_Ear] = []
+        self.muted = False
 
-    def side(self, index: int) -> Callable[[Any], None]:
-        own, other = self._counts[index], self._counts[1 - index]
+    def __call__(self, message: Any) -> None:
+        if self.muted:
+            return
+        if self.others:
+            key = hash(message if isinstance(message, bytes) else repr(message))
+            self._heard[key] += 1
+            if any(other._heard[key] >= self._heard[key] for other in self.others):
+                return
+        self._callback(message)
 
-        def heard(message: Any) -> None:
-            key = hash(message) if isinstance(message, bytes) else hash(repr(message))
-            own[key] += 1
-            if own[key] > other[key]:
-                self._callback(message)
+    def meet(self, others: list[_Ear]) -> None:
+        if not others:
+            self._heard.clear()
+        self.others = others
 
-        return heard
