@@ -1,6 +1,8 @@
 """A data folder that the servers' user can reach (pytest's own are closed to it) and free ports."""
 
+import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 from rosfit.infra.embedded.mosquitto_package import default_target, fetch, find
 from rosfit.infra.embedded.ports import free_port
+from rosfit.infra.embedded.processes import Record, identify
 from rosfit.settings import Settings
 from rosfit.supervisor import Endpoints, Supervisor
 
@@ -25,6 +28,11 @@ def data_dir() -> Iterator[Path]:
     parent = Path(tempfile.mkdtemp(prefix="rosfit-"))
     parent.chmod(0o711)
     yield parent / "data"
+    # A failed test may leave servers, which outlive whoever started them.
+    for path in parent.glob("data/state/*.json"):
+        record = Record.read(path)
+        if record is not None and identify(record.identity.pid) == record.identity:
+            os.kill(record.identity.pid, signal.SIGKILL)
     shutil.rmtree(parent)
 
 
