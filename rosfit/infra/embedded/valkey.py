@@ -22,6 +22,8 @@ _OPTIONS = {
     "save": ("300", "1"),
     "stop-writes-on-bgsave-error": ("no",),
     "appendonly": ("no",),
+    # Without it a snapshot that cannot be written (full disk) keeps the server from stopping.
+    "shutdown-on-sigterm": ("force",),
     # The command line is how a later start recognises the process.
     "set-proc-title": ("no",),
     "daemonize": ("no",),
