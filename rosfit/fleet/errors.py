@@ -33,3 +33,18 @@ class DeviceDecommissionedError(ConflictError):
 class UnstorableError(InvalidError):
     code = "INVALID"
     title = "A text holds a character that cannot be stored"
+
+
+class GroupNotFoundError(NotFoundError):
+    code = "GROUP_NOT_FOUND"
+    title = "There is no such group"
+
+
+class GroupExistsError(ConflictError):
+    code = "GROUP_EXISTS"
+    title = "A group with this name exists already"
+
+
+class GroupInUseError(ConflictError):
+    code = "GROUP_IN_USE"
+    title = "Somebody's rights are limited to this group"

@@ -64,12 +64,38 @@ class DeviceChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DeviceFilter(msgspec.Struct, frozen=True):
-    """An empty field does not filter; `q` is searched in id and name."""
+    """An empty field does not filter; `q` is a query (see `fleet.query`), `group` an id or a name."""
 
     status: tuple[str, ...] = ()
     type: str | None = None
     tag: str | None = None
     q: str | None = None
+    group: str | None = None
+
+
+class Reach(msgspec.Struct, frozen=True):
+    """Which devices somebody may see: all, or those in any of the groups (ids) or with any of the tags."""
+
+    groups: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+
+    @property
+    def is_everything(self) -> bool:
+        return not self.groups and not self.tags
+
+
+EVERYWHERE = Reach()
+
+
+class Group(msgspec.Struct, frozen=True):
+    """`count` is how many devices a static list holds; null for a saved query."""
+
+    group_id: str
+    name: str
+    kind: Literal["static", "query"]
+    query: str | None
+    count: int | None
+    created_at: WireTime
 
 
 class StatusChange(msgspec.Struct, frozen=True):

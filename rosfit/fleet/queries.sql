@@ -7,33 +7,76 @@ RETURNING device_id
 -- name: insert_vitals
 INSERT INTO device_vitals (device_id) VALUES (%(device_id)s)
 
--- name: get_device
-SELECT d.device_id, d.name, d.type, d.status, d.status_reason, wire_time(d.status_since) AS status_since,
-       d.tags, '{}'::text[] AS groups, d.metadata, d.firmware, v.battery,
-       wire_time(d.created_at) AS created_at, wire_time(v.last_seen) AS last_seen
-FROM devices d LEFT JOIN device_vitals v USING (device_id)
-WHERE d.device_id = %(device_id)s
-
 -- name: list_devices
 SELECT d.device_id, d.name, d.type, d.status, d.status_reason, wire_time(d.status_since) AS status_since,
-       d.tags, '{}'::text[] AS groups, d.metadata, d.firmware, v.battery,
+       d.tags, ARRAY[]::text[] AS groups, d.metadata, d.firmware, v.battery,
        wire_time(d.created_at) AS created_at, wire_time(v.last_seen) AS last_seen
 FROM devices d LEFT JOIN device_vitals v USING (device_id)
-WHERE (%(status)s::text[] IS NULL OR d.status = ANY(%(status)s))
-  AND (%(type)s::text IS NULL OR d.type = %(type)s)
-  AND (%(tag)s::text IS NULL OR d.tags @> ARRAY[%(tag)s])
-  AND (%(q)s::text IS NULL OR d.device_id ILIKE %(q)s OR d.name ILIKE %(q)s)
+WHERE {where}
   AND (%(after)s::text IS NULL OR d.device_id > %(after)s)
 ORDER BY d.device_id
 LIMIT %(limit)s
 
 -- name: count_by_status
 SELECT d.status, count(*)
-FROM devices d
-WHERE (%(type)s::text IS NULL OR d.type = %(type)s)
-  AND (%(tag)s::text IS NULL OR d.tags @> ARRAY[%(tag)s])
-  AND (%(q)s::text IS NULL OR d.device_id ILIKE %(q)s OR d.name ILIKE %(q)s)
+FROM devices d LEFT JOIN device_vitals v USING (device_id)
+WHERE {where}
 GROUP BY d.status
+
+-- name: device_ids
+SELECT d.device_id
+FROM devices d LEFT JOIN device_vitals v USING (device_id)
+WHERE {where}
+ORDER BY d.device_id
+
+-- name: memberships
+SELECT d.device_id, array_remove(ARRAY[{cases}]::text[], NULL)
+FROM devices d LEFT JOIN device_vitals v USING (device_id)
+WHERE d.device_id = ANY(%(device_ids)s)
+
+-- name: insert_group
+INSERT INTO groups (group_id, name, kind, query) VALUES (%(group_id)s, %(name)s, %(kind)s, %(query)s)
+ON CONFLICT DO NOTHING
+RETURNING group_id
+
+-- name: find_group
+SELECT group_id, name, kind, query, wire_time(created_at) AS created_at,
+       CASE WHEN kind = 'static' THEN (SELECT count(*) FROM group_members m WHERE m.group_id = g.group_id) END AS count
+FROM groups g
+WHERE g.group_id = %(group)s OR lower(g.name) = lower(%(group)s)
+ORDER BY g.group_id = %(group)s DESC
+LIMIT 1
+
+-- name: list_groups
+SELECT group_id, name, kind, query, wire_time(created_at) AS created_at,
+       CASE WHEN kind = 'static' THEN (SELECT count(*) FROM group_members m WHERE m.group_id = g.group_id) END AS count
+FROM groups g
+ORDER BY lower(name)
+
+-- name: update_group
+UPDATE groups SET name = coalesce(%(name)s, name), query = coalesce(%(query)s, query)
+WHERE group_id = %(group_id)s
+  AND NOT EXISTS (SELECT FROM groups o WHERE lower(o.name) = lower(%(name)s) AND o.group_id <> %(group_id)s)
+RETURNING group_id
+
+-- name: delete_group
+DELETE FROM groups WHERE group_id = %(group_id)s
+
+-- name: users_of_group
+SELECT email FROM users WHERE only_groups @> ARRAY[%(group_id)s]::text[]
+UNION ALL
+SELECT name FROM api_keys WHERE only_groups @> ARRAY[%(group_id)s]::text[] AND revoked_at IS NULL
+
+-- name: add_members
+INSERT INTO group_members (group_id, device_id)
+SELECT %(group_id)s, device_id FROM unnest(%(device_ids)s::text[]) AS device_id
+ON CONFLICT DO NOTHING
+
+-- name: remove_members
+DELETE FROM group_members WHERE group_id = %(group_id)s AND device_id = ANY(%(device_ids)s)
+
+-- name: clear_members
+DELETE FROM group_members WHERE group_id = %(group_id)s
 
 -- name: list_tags
 SELECT DISTINCT unnest(tags) AS tag FROM devices WHERE status <> 'decommissioned' ORDER BY tag LIMIT 200

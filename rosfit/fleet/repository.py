@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from rosfit.fleet.models import Device, DeviceChange, DeviceFilter, NewDevice, StatusChange, Vitals
+from rosfit.fleet.models import Device, DeviceChange, Group, NewDevice, StatusChange, Vitals
 from rosfit.kernel.queries import load_queries
 
 QUERIES = load_queries("rosfit.fleet")
@@ -41,29 +41,86 @@ def _unique(tags: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(tags))
 
 
-async def get_device(connection: Connection, device_id: str) -> Device | None:
+def _where(name: str, where: sql.Composable) -> sql.Composed:
+    return sql.SQL(QUERIES[name]).format(where=where)
+
+
+async def list_devices(
+    connection: Connection, where: sql.Composable, after: str | None, limit: int
+) -> list[Device]:
+    """By id; the names of groups are left empty."""
     cursor = connection.cursor(row_factory=dict_row)
-    row = await (await cursor.execute(QUERIES["get_device"], {"device_id": device_id})).fetchone()
-    return msgspec.convert(row, Device) if row else None
-
-
-def _filter(wanted: DeviceFilter) -> dict[str, Any]:
-    pattern = None
-    if wanted.q:
-        escaped = wanted.q.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        pattern = f"%{escaped}%"
-    return {"status": list(wanted.status) or None, "type": wanted.type, "tag": wanted.tag, "q": pattern}
-
-
-async def list_devices(connection: Connection, wanted: DeviceFilter, after: str | None, limit: int) -> list[Device]:
-    cursor = connection.cursor(row_factory=dict_row)
-    await cursor.execute(QUERIES["list_devices"], _filter(wanted) | {"after": after, "limit": limit})
+    await cursor.execute(_where("list_devices", where), {"after": after, "limit": limit})
     return msgspec.convert(await cursor.fetchall(), list[Device])
 
 
-async def count_by_status(connection: Connection, wanted: DeviceFilter) -> dict[str, int]:
-    cursor = await connection.execute(QUERIES["count_by_status"], _filter(wanted))
+async def count_by_status(connection: Connection, where: sql.Composable) -> dict[str, int]:
+    # With an empty mapping, so that %% in conditions means the same as beside parameters.
+    cursor = await connection.execute(_where("count_by_status", where), {})
     return dict(await cursor.fetchall())
+
+
+async def count_devices(connection: Connection, where: sql.Composable) -> int:
+    return sum((await count_by_status(connection, where)).values())
+
+
+async def device_ids(connection: Connection, where: sql.Composable) -> list[str]:
+    cursor = await connection.execute(_where("device_ids", where), {})
+    return [device_id for (device_id,) in await cursor.fetchall()]
+
+
+async def memberships(
+    connection: Connection, cases: sql.Composable, device_ids: Sequence[str]
+) -> dict[str, list[str]]:
+    """Device id to the names of its groups; `cases` has one expression per group."""
+    statement = sql.SQL(QUERIES["memberships"]).format(cases=cases)
+    return dict(await (await connection.execute(statement, {"device_ids": list(device_ids)})).fetchall())
+
+
+async def insert_group(connection: Connection, group_id: str, name: str, kind: str, query: str | None) -> bool:
+    """False when the name is taken."""
+    values = {"group_id": group_id, "name": name, "kind": kind, "query": query}
+    return await (await connection.execute(QUERIES["insert_group"], values)).fetchone() is not None
+
+
+async def find_group(connection: Connection, group: str) -> Group | None:
+    """By id, else by name."""
+    cursor = connection.cursor(row_factory=dict_row)
+    row = await (await cursor.execute(QUERIES["find_group"], {"group": group})).fetchone()
+    return msgspec.convert(row, Group) if row else None
+
+
+async def list_groups(connection: Connection) -> list[Group]:
+    cursor = connection.cursor(row_factory=dict_row)
+    return msgspec.convert(await (await cursor.execute(QUERIES["list_groups"])).fetchall(), list[Group])
+
+
+async def update_group(connection: Connection, group_id: str, name: str | None, query: str | None) -> bool:
+    """False when the name is taken."""
+    values = {"group_id": group_id, "name": name, "query": query}
+    return await (await connection.execute(QUERIES["update_group"], values)).fetchone() is not None
+
+
+async def delete_group(connection: Connection, group_id: str) -> None:
+    await connection.execute(QUERIES["delete_group"], {"group_id": group_id})
+
+
+async def users_of_group(connection: Connection, group_id: str) -> list[str]:
+    """People and keys whose rights are limited to it."""
+    cursor = await connection.execute(QUERIES["users_of_group"], {"group_id": group_id})
+    return [name for (name,) in await cursor.fetchall()]
+
+
+async def add_members(connection: Connection, group_id: str, device_ids: Sequence[str]) -> None:
+    await connection.execute(QUERIES["add_members"], {"group_id": group_id, "device_ids": list(device_ids)})
+
+
+async def remove_members(connection: Connection, group_id: str, device_ids: Sequence[str]) -> None:
+    await connection.execute(QUERIES["remove_members"], {"group_id": group_id, "device_ids": list(device_ids)})
+
+
+async def clear_members(connection: Connection, group_id: str) -> None:
+    await connection.execute(QUERIES["clear_members"], {"group_id": group_id})
 
 
 async def list_tags(connection: Connection) -> list[str]:

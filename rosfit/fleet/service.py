@@ -8,8 +8,9 @@ from datetime import timedelta
 from typing import Literal, Protocol
 
 import msgspec
+from psycopg import sql
 
-from rosfit.fleet import presence, repository
+from rosfit.fleet import groups, presence, query, repository
 from rosfit.fleet.errors import (
     DeviceDecommissionedError,
     DeviceExistsError,
@@ -18,11 +19,20 @@ from rosfit.fleet.errors import (
     TypeImmutableError,
     UnstorableError,
 )
-from rosfit.fleet.models import Credential, Device, DeviceChange, DeviceFilter, NewDevice, StatusChange
+from rosfit.fleet.models import (
+    EVERYWHERE,
+    Credential,
+    Device,
+    DeviceChange,
+    DeviceFilter,
+    NewDevice,
+    Reach,
+    StatusChange,
+)
 from rosfit.kernel.clock import format_time, now
 from rosfit.kernel.errors import FieldError
 from rosfit.kernel.feed import Event
-from rosfit.kernel.ids import new_id
+from rosfit.kernel.ids import is_device_id, new_id
 from rosfit.kernel.paging import Page, decode_cursor, page_of
 from rosfit.kernel.work import Work
 
@@ -52,28 +62,58 @@ def _refuse_nul(value: object) -> None:
         raise UnstorableError(errors=(FieldError("metadata", "must not contain the character U+0000"),))
 
 
-async def get(work: Work, device_id: str) -> Device:
-    """Raises DeviceNotFoundError."""
-    device = await repository.get_device(work.connection, device_id)
-    if device is None:
+async def get(work: Work, device_id: str, reach: Reach = EVERYWHERE) -> Device:
+    """Raises DeviceNotFoundError, also for one out of reach."""
+    where = query.all_of([await groups.visible(work, reach), _is(device_id)])
+    found = await groups.with_groups(work, await repository.list_devices(work.connection, where, None, 1))
+    if not found:
         raise not_found(device_id)
-    return device
+    return found[0]
+
+
+def _is(device_id: str) -> query.Condition:
+    return sql.SQL("d.device_id = {}").format(query.literal(device_id))
+
+
+async def check_reach(work: Work, device_id: str, reach: Reach) -> None:
+    """Raises DeviceNotFoundError when there is no such device within reach."""
+    if not is_device_id(device_id):
+        raise not_found(device_id)
+    if reach.is_everything:
+        known = bool(await repository.statuses(work.connection, [device_id]))
+    else:
+        where = query.all_of([await groups.visible(work, reach), _is(device_id)])
+        known = bool(await repository.device_ids(work.connection, where))
+    if not known:
+        raise not_found(device_id)
+
+
+async def within_reach(work: Work, reach: Reach) -> frozenset[str] | None:
+    """The ids of the devices in reach, or None for all."""
+    if reach.is_everything:
+        return None
+    return frozenset(await repository.device_ids(work.connection, await groups.visible(work, reach)))
 
 
 def not_found(device_id: str) -> DeviceNotFoundError:
     return DeviceNotFoundError(f"No device {device_id[:64]!r} is registered")
 
 
-async def find(work: Work, wanted: DeviceFilter, cursor: str | None, limit: int) -> Page[Device]:
+async def find(
+    work: Work, wanted: DeviceFilter, cursor: str | None, limit: int, reach: Reach = EVERYWHERE
+) -> Page[Device]:
     """Devices by id."""
     key = decode_cursor(cursor, tuple[str])
-    rows = await repository.list_devices(work.connection, wanted, key[0] if key else None, limit + 1)
-    return page_of(rows, limit, lambda device: (device.device_id,))
+    where = await groups.where(work, wanted, reach)
+    rows = await repository.list_devices(work.connection, where, key[0] if key else None, limit + 1)
+    page = page_of(rows, limit, lambda device: (device.device_id,))
+    return Page(await groups.with_groups(work, page.items), page.next_cursor)
 
 
-async def counts(work: Work, wanted: DeviceFilter) -> dict[str, int]:
+async def counts(work: Work, wanted: DeviceFilter, reach: Reach = EVERYWHERE) -> dict[str, int]:
     """How many devices are in each status; the filter's own status does not count."""
-    return await repository.count_by_status(work.connection, wanted)
+    where = await groups.where(work, wanted, reach, with_status=False)
+    return await repository.count_by_status(work.connection, where)
 
 
 async def change(work: Work, device_id: str, wanted: DeviceChange) -> Device:

@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 
 from alembic import command
 from rosfit.assets import asset_folder
-from rosfit.kernel.errors import UnavailableError
+from rosfit.kernel.errors import InvalidError, UnavailableError
 
 Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
 
@@ -54,10 +54,15 @@ def make_pool(url: str, *, max_size: int = 16) -> Pool:
 
 @asynccontextmanager
 async def transaction(pool: Pool) -> AsyncIterator[AsyncConnection[TupleRow]]:
-    """One unit of work: commits at the end, rolls back on an error. Raises UnavailableError without a server."""
+    """One unit of work: commits at the end, rolls back on an error.
+
+    Raises UnavailableError without a server, and InvalidError for a value that no column can hold.
+    """
     try:
         async with pool.connection() as connection:
             yield connection
+    except psycopg.DataError as error:
+        raise InvalidError(f"A value cannot be stored or compared: {error.diag.message_primary or error}") from error
     except (PoolTimeout, psycopg.OperationalError) as error:
         raise UnavailableError(f"PostgreSQL does not answer ({error}); try again shortly") from error
 

@@ -1,0 +1,189 @@
+"""The query language of device lists and saved groups, and its form in SQL.
+
+    status:online tag:warehouse,dock battery < 20 -type:simulator metadata.site = "hall 3" bot
+
+Terms stand side by side and all must hold; `a,b` means either; a minus in front means not; a word that is no
+term is looked for in id and name. Comparisons: `:` and `=` (equal), `!=`, `<`, `<=`, `>`, `>=`. `age` is the time
+since the device was last heard, such as `age > 5m`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from psycopg import sql
+
+from rosfit.kernel.errors import BadRequestError
+
+LENGTH_LIMIT = 2_000
+
+_COLUMNS = {
+    "id": "d.device_id",
+    "device_id": "d.device_id",
+    "name": "d.name",
+    "status": "d.status",
+    "type": "d.type",
+    "reason": "d.status_reason",
+}
+_DOCUMENTS = {"metadata": "d.metadata", "firmware": "d.firmware"}
+_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "": 1}
+
+_TERM = re.compile(
+    r"""\s*(?P<not>-)?
+    (?:(?P<key>[a-z_]+(?:\.[A-Za-z0-9_-]+)*)\s*(?P<op>>=|<=|!=|[:=<>])\s*(?P<value>"[^"]*"|[^\s"]+)
+      |"(?P<quoted>[^"]*)"|(?P<word>\S+))""",
+    re.VERBOSE,
+)
+
+
+class QueryError(BadRequestError):
+    code = "INVALID_QUERY"
+    title = "The query cannot be understood"
+
+
+class Term(msgspec.Struct, frozen=True):
+    """`key` is empty for a word that is looked for in id and name."""
+
+    key: str
+    op: str
+    value: str
+    negated: bool = False
+
+
+Condition = sql.Composable
+
+EVERYTHING: Condition = sql.SQL("TRUE")
+NOTHING: Condition = sql.SQL("FALSE")
+
+# Resolves a group's name to its condition. Raises QueryError for an unknown one.
+GroupCondition = Callable[[str], Condition]
+
+
+def parse_query(text: str) -> list[Term]:
+    """Raises QueryError for what cannot be a term, such as a comparison of an unknown field."""
+    if len(text) > LENGTH_LIMIT or "\0" in text:
+        raise QueryError(f"A query has at most {LENGTH_LIMIT} characters and no U+0000")
+    terms: list[Term] = []
+    at = 0
+    while text[at:].strip():
+        match = _TERM.match(text, at)
+        if match is None:
+            raise QueryError(f"{text[at : at + 40]!r} is no term; put text with quotes between quotes")
+        terms.append(_term(match))
+        at = match.end()
+    return terms
+
+
+def _term(match: re.Match[str]) -> Term:
+    negated = match["not"] is not None
+    if match["key"] is None:
+        return Term("", ":", match["quoted"] if match["quoted"] is not None else match["word"], negated)
+    if not is_field(match["key"]):
+        if match["op"] == ":":
+            return Term("", ":", match.group().strip().removeprefix("-"), negated)
+        raise QueryError(f"{match['key']!r} is no field; fields are {', '.join(field_names())}")
+    return Term(match["key"], match["op"], match["value"].strip('"'), negated)
+
+
+def field_names() -> list[str]:
+    return sorted({*_COLUMNS, "tag", "group", "battery", "age", "metadata.…", "firmware.…"})
+
+
+def is_field(key: str) -> bool:
+    head, _, rest = key.partition(".")
+    return key in {*_COLUMNS, "tag", "group", "battery", "age"} or (head in _DOCUMENTS and bool(rest))
+
+
+def groups_in(terms: list[Term]) -> list[str]:
+    """The names of groups that a query asks for."""
+    return [name for term in terms if term.key == "group" for name in term.value.split(",")]
+
+
+def to_sql(terms: list[Term], groups: Mapping[str, Condition] | None = None) -> Condition:
+    """A condition over `devices d` and `device_vitals v`. `groups` has the condition of each group asked for."""
+    return all_of([_negate(_condition(term, groups or {}), term.negated) for term in terms])
+
+
+def all_of(conditions: list[Condition]) -> Condition:
+    return sql.SQL("({})").format(sql.SQL(" AND ").join(conditions)) if conditions else EVERYTHING
+
+
+def any_of(conditions: list[Condition]) -> Condition:
+    return sql.SQL("({})").format(sql.SQL(" OR ").join(conditions)) if conditions else NOTHING
+
+
+def literal(value: Any) -> Condition:
+    """A quoted value. A `%` in it would be taken for a placeholder and is doubled."""
+    return sql.SQL(sql.Literal(value).as_string(None).replace("%", "%%"))
+
+
+def _negate(condition: Condition, negated: bool) -> Condition:
+    return sql.SQL("NOT coalesce({}, false)").format(condition) if negated else condition
+
+
+def _condition(term: Term, groups: Mapping[str, Condition]) -> Condition:
+    if not term.key:
+        return text_condition(term.value)
+    if term.key == "tag":
+        return _equality(term, lambda value: sql.SQL("d.tags @> ARRAY[{}]::text[]").format(literal(value)))
+    if term.key == "group":
+        return _equality(term, lambda value: groups[value])
+    if term.key in {"battery", "age"}:
+        return _number_condition(term)
+    head, _, path = term.key.partition(".")
+    if head in _DOCUMENTS:
+        return document_condition(term, sql.SQL(_DOCUMENTS[head]), path.split("."))
+    column = sql.SQL(_COLUMNS[term.key])
+    if term.op in {"<", ">", "<=", ">="}:
+        raise QueryError(f"{term.key} is text: compare it with : = or !=")
+    return _equality(term, lambda value: sql.SQL("{} = {}").format(column, literal(value)))
+
+
+def text_condition(text: str) -> Condition:
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    pattern = literal(f"%{escaped}%")
+    return sql.SQL("(d.device_id ILIKE {0} OR d.name ILIKE {0})").format(pattern)
+
+
+def _equality(term: Term, equal: Callable[[str], Condition]) -> Condition:
+    if term.op not in {":", "=", "!="}:
+        raise QueryError(f"{term.key} has no order: compare it with : = or !=")
+    return _negate(any_of([equal(value) for value in term.value.split(",")]), term.op == "!=")
+
+
+def _number_condition(term: Term) -> Condition:
+    column = sql.SQL("v.battery" if term.key == "battery" else "extract(epoch FROM now() - v.last_seen)")
+    number = _seconds(term.value) if term.key == "age" else _number(term.value)
+    return sql.SQL("{} {} {}").format(column, _operator(term.op), literal(number))
+
+
+def _operator(op: str) -> Condition:
+    return sql.SQL({":": "=", "!=": "<>"}.get(op, op))
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise QueryError(f"{text[:40]!r} is not a number") from error
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+    if match is None:
+        raise QueryError(f"{text[:40]!r} is not a time such as 30s, 5m, 2h or 1d")
+    return float(match[1]) * _UNIT_S[match[2]]
+
+
+def document_condition(term: Term, document: Condition, path: list[str]) -> Condition:
+    """A leaf of a JSON document: numbers compare as numbers, true and false as such, all else as text."""
+    found = sql.SQL("({} #> {})").format(document, literal(path))
+    if term.op in {"<", ">", "<=", ">="}:
+        return sql.SQL("(jsonb_typeof({0}) = 'number' AND ({0})::numeric {1} {2})").format(
+            found, _operator(term.op), literal(_number(term.value))
+        )
+    text = sql.SQL("({} #>> {})").format(document, literal(path))
+    return _equality(term, lambda value: sql.SQL("{} = {}").format(text, literal(value)))
