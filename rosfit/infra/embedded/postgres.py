@@ -8,6 +8,7 @@ import importlib.util
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote
@@ -15,12 +16,14 @@ from urllib.parse import quote
 import psycopg
 
 from rosfit.infra.embedded.errors import EmbeddedServerError
-from rosfit.infra.embedded.processes import identify, processes_in
+from rosfit.infra.embedded.processes import owner, processes_in
 from rosfit.infra.embedded.server import Command, Server
 from rosfit.infra.embedded.unprivileged import reachable_copy
 
 USER = "rosfit"
 DATABASE = "rosfit"
+
+ORPHANS_END_WITHIN_S = 10.0
 
 # Written into postgresql.conf when the cluster is made, so that an operator can change them there.
 _TUNING = {
@@ -148,22 +151,32 @@ class PostgresServer(Server):
         partial.rename(self.folder.postgres)
 
     def _drop_stale_lock(self) -> None:
-        """Remove the lock of a postmaster that is gone, when its pid has gone to somebody else.
+        """Remove the lock of a postmaster that is gone, when its pid has gone to somebody else or is a zombie.
 
-        PostgreSQL refuses to start if any process has the pid in its lock file, which happens after a restart of a
-        container. It also finds the shared memory of orphaned backends through that file, so it stays as long as
-        any process works in the cluster.
+        PostgreSQL refuses to start if any process has the pid in its lock file: after a restart of a container, or
+        when whoever adopted the killed postmaster has not reaped it. It also finds the shared memory of orphaned
+        backends through that file, so it stays as long as any process works in the cluster.
         """
         lock = self.folder.postgres / "postmaster.pid"
-        locks = [lock, self.folder.run / ".s.PGSQL.5432.lock"]
-        if any(_names_foreign_process(path) for path in locks) and not processes_in(self.folder.postgres):
-            for path in locks:
-                path.unlink(missing_ok=True)
+        if lock.exists() and self._orphans_are_gone():
+            for path in (lock, self.folder.run / ".s.PGSQL.5432.lock"):
+                if _names_a_process(path):
+                    path.unlink(missing_ok=True)
+
+    def _orphans_are_gone(self) -> bool:
+        """Backends of a killed postmaster notice it and end; a server that starts before that gives up."""
+        deadline = time.monotonic() + ORPHANS_END_WITHIN_S
+        while processes_in(self.folder.postgres):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
 
 
-def _names_foreign_process(lock: Path) -> bool:
+def _names_a_process(lock: Path) -> bool:
+    """Whether PostgreSQL will take the lock's owner for alive; a zombie counts."""
     try:
         pid = int(lock.read_text(encoding="ascii").splitlines()[0])
     except (OSError, ValueError, IndexError):
         return False
-    return identify(pid) is not None
+    return owner(pid) is not None

@@ -1,0 +1,116 @@
+"""A running server with its three stores, as the tests look at it, load it and hurt it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import psycopg
+
+from rosfit.sim.accounts import RobotAccount
+from tests.load.plan import Load
+from tests.server import RunningServer, until
+
+
+class Site:
+    def __init__(self, server: RunningServer) -> None:
+        self.server = server
+        endpoints = server.endpoints
+        self.database_url = endpoints.database_url
+        self.mqtt_url = endpoints.mqtt_url
+        self._token = server.admin.token
+
+    # Looking at it.
+
+    def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            return connection.execute(sql, values).fetchall()
+
+    def one(self, sql: str, *values: Any) -> Any:
+        return self.rows(sql, *values)[0][0]
+
+    def stored(self, stream: str = "load") -> int:
+        return self.one("SELECT count(*) FROM telemetry WHERE stream = %s", stream)
+
+    def stored_within(self, count: int, within_s: float = 60, stream: str = "load") -> None:
+        """Wait for this many rows; what is missing is then in the assertion of the caller."""
+        try:
+            until(lambda: self._answers() and self.stored(stream) >= count, within_s)
+        except AssertionError:
+            return
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.one("SELECT 1"))
+        except psycopg.OperationalError:
+            return False
+
+    def status(self, device_id: str) -> tuple[str, str | None]:
+        """Status and its reason, as an operator sees them."""
+        device = self.server.admin.got(f"/devices/{device_id}")
+        return device["status"], device["status_reason"]
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum over all samples of this name that carry these labels."""
+        text = self.server.admin.get("//metrics").text
+        found = re.findall(rf"^{name}(?:\{{(.*)\}})? (\S+)$", text, re.MULTILINE)
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        return sum(float(value) for told, value in found if all(part in told for part in wanted))
+
+    # Devices and load.
+
+    def register(self, *device_ids: str) -> None:
+        """Straight into the database, where a thousand take no time."""
+        with psycopg.connect(self.database_url, autocommit=True) as connection, connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO devices (device_id, name, type) VALUES (%s, %s, 'simulator')",
+                [(name, name) for name in device_ids],
+            )
+            cursor.executemany("INSERT INTO device_vitals (device_id) VALUES (%s)", [(name,) for name in device_ids])
+
+    def accounts(self, device_ids: Sequence[str]) -> list[RobotAccount]:
+        """These devices with the server's own credential, so that load needs no thousand passwords."""
+        parts = urlsplit(self.mqtt_url)
+        password = unquote(parts.password or "")
+        return [RobotAccount(device_id, parts.username, password) for device_id in device_ids]
+
+    def load(self, device_ids: Sequence[str], **options: Any) -> Load:
+        """A load of registered devices; `options` are those of `Load`."""
+        port = urlsplit(self.mqtt_url).port or 0
+        return Load("127.0.0.1", port, self.accounts(device_ids), **options)
+
+    # Hurting it.
+
+    def pid(self, name: str) -> int:
+        """The process of `postgres`, `valkey` or `mosquitto`."""
+        record = json.loads((self.server.data_dir / f"state/{name}.json").read_text())
+        return int(record["identity"]["pid"])
+
+    def kill(self, name: str) -> None:
+        try:
+            os.kill(self.pid(name), signal.SIGKILL)
+        except (ProcessLookupError, FileNotFoundError):
+            return  # it is being started just now
+
+    @contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """The process and its children stand still within the block."""
+        pids = [self.pid(name), *_children(self.pid(name))]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+
+def _children(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
+        return [int(child) for child in children.read().split()]
