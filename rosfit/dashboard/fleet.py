@@ -95,7 +95,6 @@ class Robots:
     question: Question
     chips: list[Chip]
     devices: list[Device]
-    total: int
     matching: int
     previous_url: str | None
     next_url: str | None
@@ -153,7 +152,6 @@ async def find_robots(work: Work, question: Question) -> Robots:
         question,
         _chips(question, counts, present),
         page.items,
-        present,
         counts.get(question.status, 0) if question.status else present,
         question.previous_url(),
         question.next_url(page.next_cursor) if page.next_cursor else None,

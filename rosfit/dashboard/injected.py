@@ -7,6 +7,7 @@ from typing import Protocol, TypeAlias
 
 from litestar.params import SkipValidation
 
+from rosfit.accounts.throttle import OpenWork
 from rosfit.fleet.service import BrokerAccess
 from rosfit.kernel.ports import HotStore
 
@@ -18,6 +19,14 @@ class HashesTokens(Protocol):
     def hash_device_token(self) -> Callable[[str], str]: ...
 
 
+class OpensWork(Protocol):
+    """The part of the application's `edge` that work apart from the request's own needs."""
+
+    @property
+    def open_work(self) -> OpenWork: ...
+
+
 Hot: TypeAlias = SkipValidation[HotStore]
 Access: TypeAlias = SkipValidation[BrokerAccess | None]
 Hashing: TypeAlias = SkipValidation[HashesTokens]
+Opening: TypeAlias = SkipValidation[OpensWork]

@@ -14,16 +14,14 @@ from rosfit.accounts import service as accounts
 from rosfit.accounts.errors import BadCredentialsError, SetupTokenError
 from rosfit.accounts.models import Login, NewUser, User
 from rosfit.accounts.setup import SetupToken
+from rosfit.accounts.throttle import throttled
 from rosfit.dashboard.access import COOKIE, AnyRequest, safe_next, session_cookie
-from rosfit.dashboard.injected import Hot
+from rosfit.dashboard.injected import Opening
 from rosfit.dashboard.rendering import Page, render
-from rosfit.kernel.errors import RateLimitedError, RosfitError, UnavailableError
+from rosfit.kernel.errors import RateLimitedError, RosfitError
 from rosfit.kernel.work import Work
 
 PUBLIC: dict[str, Any] = {"public": True}
-
-# A password is hashed for some tens of milliseconds of CPU: more tries than this per second only burn it.
-TRIES_PER_SECOND = 5
 
 _EXPECTED = {
     "email": "Enter an e-mail address such as ada@example.org",
@@ -80,7 +78,7 @@ async def set_up(
         setup_token.clear()
 
     work.then(forget_token)
-    return await _signed_in(request, work, user, "/")
+    return await signed_in(request, work, user, "/")
 
 
 def _wrong_fields(given: dict[str, str]) -> dict[str, str]:
@@ -104,32 +102,30 @@ async def show_sign_in(request: AnyRequest, work: NamedDependency[Work]) -> Temp
 
 
 @post("/sign-in", opt=PUBLIC, status_code=200)
-async def sign_in(request: AnyRequest, work: NamedDependency[Work], hot: NamedDependency[Hot]) -> Response[Any]:
+async def sign_in(request: AnyRequest, edge: NamedDependency[Opening]) -> Response[Any]:
     form = await request.form()
     email, then = str(form.get("email", "")).strip(), safe_next(str(form.get("next", "")))
+    login = Login(email, str(form.get("password", "")))
+
+    async def attempt(work: Work) -> Redirect:
+        return await signed_in(request, work, await accounts.authenticate(work, login), then)
+
+    address = request.client.host if request.client else None
     try:
-        await _slow_down(request, hot)
-        user = await accounts.authenticate(work, Login(email, str(form.get("password", ""))))
+        return await throttled(edge.open_work, email, address, attempt)
     except (BadCredentialsError, RateLimitedError) as error:
-        return render(SignInPage(then, email, _sentence(error)), status=error.status)
-    return await _signed_in(request, work, user, then)
+        return render(SignInPage(then, email, _sentence(error)), status=error.status, headers=_retry_after(error))
 
 
 def _sentence(error: RosfitError) -> str:
     return f"{error.title}. {error.detail}."
 
 
-async def _slow_down(request: AnyRequest, hot: Hot) -> None:
-    client = request.client.host if request.client else "unknown"
-    try:
-        wait_s = await hot.count_request(f"sign-in:{client}", TRIES_PER_SECOND)
-    except UnavailableError:
-        return  # without the hot store people still get in
-    if wait_s > 0:
-        raise RateLimitedError("Wait a second and try again", retry_after_s=wait_s)
+def _retry_after(error: RosfitError) -> dict[str, str]:
+    return {"Retry-After": f"{error.retry_after_s:.0f}"} if isinstance(error, RateLimitedError) else {}
 
 
-async def _signed_in(request: AnyRequest, work: Work, user: User, then: str) -> Redirect:
+async def signed_in(request: AnyRequest, work: Work, user: User, then: str) -> Redirect:
     token = await accounts.open_session(work, user)
     return Redirect(then, status_code=303, cookies=[session_cookie(request, token)])
 

@@ -1,8 +1,7 @@
 // One card per stream, made from what the robot publishes: a table of its leaves and a line of its main number.
-import { setAge } from "../age.js";
+import { serverNow, setAge } from "../age.js";
 import { el, getJson, setText, svg } from "./dom.js";
 import { leavesOf, NumberFormat, primaryOf, valueAt } from "./fields.js";
-import { serverNow } from "../age.js";
 
 const ROWS = 9;
 const SPARK_MS = 5 * 60_000;
@@ -14,7 +13,7 @@ export class Cards {
 
   constructor({ box, note, deviceId, onField }) {
     Object.assign(this, { box, note, deviceId, onField });
-    this.seen = new IntersectionObserver((entries) => entries.forEach((entry) => this.#seen(entry)));
+    this.seen = new IntersectionObserver((entries) => entries.forEach((entry) => this.#seen(entry)), { rootMargin: "300px" });
     setInterval(() => this.#markStale(), 5000);
   }
 
@@ -99,8 +98,7 @@ class Card {
     this.#shape = shape;
     const known = this.#rows;
     this.#rows = new Map();
-    // Lists say little, so they come last.
-    const ordered = [...leaves].sort((a, b) => (a.kind === "list") - (b.kind === "list"));
+    const ordered = [...leaves].sort((a, b) => weightOf(a) - weightOf(b));
     for (const leaf of ordered) {
       this.#rows.set(leaf.key, known.get(leaf.key) ?? new Row(leaf, () => this.onField(this.stream, leaf.key)));
     }
@@ -164,6 +162,12 @@ class Card {
   }
 }
 
+/** Quaternions, names of frames and lists say little to people, so they come last. */
+function weightOf({ key, kind }) {
+  if (kind === "list") return 2;
+  return /(^|\.)(orientation\.[xyzw]|.*frame_id)$/.test(key) ? 1 : 0;
+}
+
 class Row {
   constructor(leaf, onClick) {
     this.key = leaf.key;
@@ -173,7 +177,7 @@ class Row {
     const name = leaf.label.at(-1);
     const parents = leaf.label.slice(0, -1).map((part) => `${part}.`).join("");
     const key = el("span", { class: "key", title: leaf.key }, parents, el("b", {}, name));
-    const value = el("span", { class: "val" }, this.number, this.unit);
+    const value = el("span", { class: "val" }, this.number, leaf.kind === "number" ? this.unit : null);
     this.element = leaf.chartable
       ? el("button", { class: "row", type: "button", "aria-pressed": "false", title: "Show in the chart", onclick: onClick }, key, value)
       : el("div", { class: "row" }, key, value);

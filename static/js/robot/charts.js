@@ -1,13 +1,12 @@
 // Charts of any numeric field: fields of one unit share a lane, all lanes share the time.
 import { serverNow } from "../age.js";
-import { getJson, oncePerFrame } from "./dom.js";
+import { el, getJson, oncePerFrame, setText } from "./dom.js";
 import { unitOf } from "./fields.js";
 import { Lane } from "./lane.js";
 import { Line } from "./lines.js";
 import { Picker } from "./picker.js";
 import { RangeTools } from "./ranges.js";
 import { readUrl, SPANS, writeUrl } from "./url.js";
-import { el, setText } from "./dom.js";
 
 const POINTS = 600;
 const FIELDS = 12;

@@ -4,6 +4,7 @@ import { el, setText } from "./dom.js";
 import { NumberFormat } from "./fields.js";
 
 const AXIS_WIDTH = 54;
+const TIME_STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800];
 const TICK_FONT = "11px system-ui, sans-serif";
 
 export class Lane {
@@ -79,7 +80,7 @@ export class Lane {
       },
       scales: { x: { time: true, auto: false }, y: { range: yRange } },
       axes: [
-        { ...axis, size: this.last ? 26 : 8, gap: 4, space: 70, values: this.last ? timeLabels : () => [] },
+        { ...axis, size: this.last ? 26 : 8, gap: 4, space: 64, incrs: TIME_STEPS_S, values: this.last ? timeLabels : () => [] },
         { ...axis, size: AXIS_WIDTH, gap: 6, space: 30, values: numberLabels },
       ],
       series: [{}, ...this.lines.map((line, at) => ({ label: line.key, stroke: lineColor(this.firstColor + at), width: 1.5, points: { show: false } }))],
@@ -114,7 +115,7 @@ function yRange(_, low, high) {
 
 function numberLabels(_, splits) {
   const step = Math.abs(splits[1] - splits[0]) || 1;
-  const decimals = Math.min(8, Math.max(0, Math.ceil(-Math.log10(step) - 1e-9)));
+  const decimals = [0, 1, 2, 3, 4, 5, 6, 7].find((digits) => Math.abs(step * 10 ** digits - Math.round(step * 10 ** digits)) < 1e-6) ?? 8;
   return splits.map((value) => (Math.abs(value) >= 1e6 ? value.toExponential(1) : value.toFixed(decimals)));
 }
 

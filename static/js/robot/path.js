@@ -74,8 +74,8 @@ export class PathMap {
     this.#drawTrail(context);
     this.#drawRobot(context);
     const { x, y, theta } = this.#pose;
-    const degrees = theta === null ? "" : `  ${Math.round((theta * 180) / Math.PI)}°`;
-    setText(this.note, `x ${x.toFixed(2)}  y ${y.toFixed(2)} m${degrees}`);
+    const degrees = theta === null ? "" : ` · ${Math.round((theta * 180) / Math.PI)}°`;
+    setText(this.note, `x ${x.toFixed(2)} · y ${y.toFixed(2)} m${degrees}`);
   }
 
   /** Everything seen, with a margin. The view only moves when something is about to leave it. */

@@ -26,7 +26,7 @@ export class Scans {
     const age = el("time", { class: "age panel-note" });
     const panel = el("section", { class: "panel visual", "aria-label": stream }, el("div", { class: "panel-head" }, el("h2", {}, stream), age), el("div", { class: "panel-body scan-body" }, canvas));
     const view = { age, scan: null, draw: oncePerFrame(() => drawScan(canvas, view.scan)) };
-    this.box.append(panel);
+    this.box.lastElementChild.before(panel);
     new ResizeObserver(view.draw).observe(canvas);
     return view;
   }
