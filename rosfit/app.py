@@ -15,13 +15,12 @@ import uvicorn
 from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.spec import Components, SecurityScheme
 
-from rosfit import __version__, dashboard
+from rosfit import dashboard
 from rosfit.api.edge import Edge
 from rosfit.api.errors import problem, to_rosfit_error
 from rosfit.api.middleware import RequestMiddleware
+from rosfit.api.openapi import openapi_document
 from rosfit.api.routes import BASE, routes
 from rosfit.dashboard.errors import error_page
 from rosfit.kernel.work import Work
@@ -45,7 +44,7 @@ def make_app(edge: Edge) -> Litestar:
     def provide(value: Any) -> Provide:
         return Provide(lambda: value, sync_to_thread=False)
 
-    return Litestar(
+    app = Litestar(
         route_handlers=[*routes(), *dashboard.routes()],
         dependencies={
             "work": Provide(provide_work),
@@ -57,41 +56,17 @@ def make_app(edge: Edge) -> Litestar:
             "hash_device_token": provide(edge.hash_device_token),
             "setup_token": provide(edge.setup_token),
         },
-        state=State({"edge": edge}),
-        middleware=[lambda app: RequestMiddleware(app, edge.metrics)],
+        state=State({"edge": edge, "openapi": openapi_document}),
         exception_handlers={Exception: _answer_error},
         template_config=dashboard.template_config(),
-        openapi_config=_openapi(),
+        # The document is served by `rosfit.api.system`, behind a credential.
+        openapi_config=None,
         request_max_body_size=BODY_LIMIT_BYTES,
         logging_config=None,
     )
-
-
-def openapi_document() -> dict[str, Any]:
-    """The API's description, made without a server."""
-    app = Litestar(
-        route_handlers=routes(),
-        dependencies={name: Provide(lambda: None, sync_to_thread=False) for name in ("work", "edge")},
-        openapi_config=_openapi(),
-        logging_config=None,
-    )
-    return app.openapi_schema.to_schema()
-
-
-def _openapi() -> OpenAPIConfig:
-    bearer = SecurityScheme(type="http", scheme="bearer", description="an access token or an API key")
-    return OpenAPIConfig(
-        title="RosFit",
-        version=__version__,
-        description="Run a fleet of ROS 2 robots. Errors are RFC 9457 problems with a stable `code`.",
-        components=Components(security_schemes={"bearer": bearer}),
-        security=[{"bearer": []}],
-        operation_id_creator=lambda handler, _method, _path: handler.fn.__name__,
-        # The document is served by `rosfit.api.system`, behind a credential.
-        path="/-/openapi",
-        render_plugins=[],
-        enabled_endpoints=set(),
-    )
+    # Around the router and not in it, so that a path that nobody serves gets its id and headers, too.
+    app.asgi_handler = RequestMiddleware(app.asgi_handler, edge.metrics)
+    return app
 
 
 def _answer_error(request: Request[Any, Any, Any], raised: Exception) -> Response[Any]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from litestar.enums import RequestEncodingType
 from litestar.handlers.base import BaseRouteHandler
+from litestar.params import BodyKwarg
 
 from rosfit.accounts import service as accounts
 from rosfit.accounts.models import Actor
 from rosfit.accounts.rights import Right
 from rosfit.api.edge import Connection, Edge, edge_of
+from rosfit.api.errors import UnsupportedMediaTypeError
 from rosfit.fleet import repository as fleet
 from rosfit.fleet.service import not_found
 from rosfit.kernel.errors import PermissionDeniedError, RateLimitedError, UnauthenticatedError, UnavailableError
@@ -25,6 +28,7 @@ async def require_right(connection: Connection, handler: BaseRouteHandler) -> No
     actor = await _actor(connection, edge, handler)
     connection.scope["actor"] = actor  # type: ignore[typeddict-unknown-key]
     if handler.opt.get("public"):
+        check_media_type(connection, handler)
         return
     if actor is None:
         raise UnauthenticatedError("Send `Authorization: Bearer <token>`; POST /api/v1/auth/login gives one")
@@ -32,6 +36,24 @@ async def require_right(connection: Connection, handler: BaseRouteHandler) -> No
     check_right(actor, handler.opt["right"])
     if "device_id" in connection.path_params:
         await _check_device(edge, connection.path_params["device_id"])
+    check_media_type(connection, handler)
+
+
+def check_media_type(connection: Connection, handler: BaseRouteHandler) -> None:
+    """A body that says what it is must be what the handler reads: JSON, unless its `Body(media_type=…)` says other.
+
+    Raises UnsupportedMediaTypeError.
+    """
+    field = handler.parsed_data_field
+    given = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if field is None or not given:
+        return
+    told = field.kwarg_definition
+    wanted = told.media_type if isinstance(told, BodyKwarg) else RequestEncodingType.JSON
+    is_json = given == "application/json" or (given.startswith("application/") and given.endswith("+json"))
+    if not (is_json if wanted == RequestEncodingType.JSON else given == wanted):
+        expected = getattr(wanted, "value", wanted)
+        raise UnsupportedMediaTypeError(f"The body is {given[:100]!r}; send {expected} and say so in Content-Type")
 
 
 def check_right(actor: Actor, right: Right | None) -> None:

@@ -29,6 +29,10 @@ class MethodNotAllowedError(RosfitError):
     status = 405
     title = "This path does not take that method"
 
+    def __init__(self, detail: str = "", *, allow: str = "") -> None:
+        super().__init__(detail)
+        self.allow = allow
+
 
 class UnsupportedMediaTypeError(RosfitError):
     code = "UNSUPPORTED_MEDIA_TYPE"
@@ -45,7 +49,6 @@ class TooLargeError(RosfitError):
 _BY_STATUS: dict[int, type[RosfitError]] = {
     400: BadRequestError,
     404: NotFoundError,
-    405: MethodNotAllowedError,
     413: TooLargeError,
     415: UnsupportedMediaTypeError,
 }
@@ -56,14 +59,30 @@ def to_rosfit_error(error: Exception) -> RosfitError:
     match error:
         case RosfitError():
             return error
+        case ValidationException() if _lacks_body(error):
+            return BadRequestError("The body is empty; send a JSON object")
         case ValidationException():
             return InvalidError("Correct the fields named in errors", errors=_field_errors(error))
+        case HTTPException() if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            return MethodNotAllowedError(error.detail, allow=(error.headers or {}).get("allow", ""))
         case HTTPException() if error.status_code in _BY_STATUS:
             return _BY_STATUS[error.status_code](error.detail)
         case HTTPException() if error.status_code < 500:
             return BadRequestError(error.detail)
+        case RecursionError():
+            return BadRequestError("The body is nested too deep")
+        case UnicodeDecodeError():
+            return BadRequestError("The body is not UTF-8")
+        case ExceptionGroup() if len(error.exceptions) == 1:
+            # What a unit of work makes of an error comes back from Litestar in a group of one.
+            return to_rosfit_error(error.exceptions[0])
     log.exception("request_failed", exc_info=error)
     return RosfitError("This is a fault in RosFit; the server's log has it under the request_id")
+
+
+def _lacks_body(error: ValidationException) -> bool:
+    extra = error.extra if isinstance(error.extra, list) else []
+    return any(isinstance(entry, dict) and entry.get("message") == "'data'" for entry in extra)
 
 
 def _field_errors(error: ValidationException) -> tuple[FieldError, ...]:
@@ -95,4 +114,6 @@ def _headers(error: RosfitError) -> dict[str, str]:
         return {"WWW-Authenticate": 'Bearer realm="rosfit"'}
     if isinstance(error, RateLimitedError):
         return {"Retry-After": str(max(1, round(error.retry_after_s)))}
+    if isinstance(error, MethodNotAllowedError):
+        return {"Allow": error.allow}
     return {}

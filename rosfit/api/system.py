@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from litestar import Controller, Request, Response, get
+from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from rosfit import __version__
@@ -36,7 +37,7 @@ class SystemController(Controller):
         """The process is alive."""
         return {"status": "ok"}
 
-    @get("/readyz", opt={"public": True})
+    @get("/readyz", opt={"public": True}, responses={503: ResponseSpec(Readiness, description="Not ready")})
     async def readyz(self, edge: Edge) -> Response[Readiness]:
         """Each dependency, and why not. 503 when one is missing."""
         names = list(edge.checks)
@@ -64,7 +65,7 @@ class SystemController(Controller):
 
     @get("/api/v1/openapi.json", opt={"right": None, "page": True}, include_in_schema=False)
     async def openapi(self, request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
-        return Response(request.app.openapi_schema.to_schema())
+        return Response(request.app.state.openapi())
 
 
 async def _state(check: Check) -> str:

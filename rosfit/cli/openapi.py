@@ -10,6 +10,6 @@ from rosfit.cli.options import print_json
 @click.command()
 def openapi() -> None:
     """Print the OpenAPI 3.1 document of this version; needs no server."""
-    from rosfit.app import openapi_document
+    from rosfit.api.openapi import openapi_document
 
     print_json(openapi_document())

@@ -14,9 +14,10 @@ Status = Literal["provisioning", "online", "offline", "error", "maintenance", "d
 DEVICE_TYPES: tuple[DeviceType, ...] = DeviceType.__args__  # type: ignore[attr-defined]
 STATUSES: tuple[Status, ...] = Status.__args__  # type: ignore[attr-defined]
 
-DeviceId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-Tag = Annotated[str, msgspec.Meta(pattern=r"^[^\s,\x00-\x1f]{1,64}$")]
+# In Python `$` also stands before a line's end, hence the look-ahead.
+DeviceId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$(?!\n)")]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+Tag = Annotated[str, msgspec.Meta(pattern=r"^[^\s,\x00-\x1f]{1,64}$(?!\n)")]
 Tags = Annotated[list[Tag], msgspec.Meta(max_length=64)]
 
 
