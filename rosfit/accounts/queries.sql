@@ -83,3 +83,22 @@ LIMIT %(limit)s
 -- name: all_audit
 SELECT id, at, actor, action, target, before, after, address, request_id, result, hash
 FROM audit_log ORDER BY id
+
+-- name: blocked_for_s
+SELECT coalesce(extract(epoch FROM max(blocked_until) - now()), 0)::float8
+FROM sign_in_failures WHERE subject = ANY(%(subjects)s)
+
+-- name: count_failure
+INSERT INTO sign_in_failures AS known (subject, failures, blocked_until) VALUES (%(subject)s, 1, now())
+ON CONFLICT (subject) DO UPDATE SET (failures, blocked_until) = (
+    SELECT counted, CASE WHEN counted < %(free)s THEN now()
+        ELSE now() + make_interval(secs => least(power(2, least(counted - %(free)s, 30)), %(longest_s)s)) END
+    FROM (SELECT CASE WHEN known.blocked_until < now() - make_interval(secs => %(forgotten_s)s) THEN 1
+        ELSE known.failures + 1 END AS counted) AS next
+)
+
+-- name: forget_failures
+DELETE FROM sign_in_failures WHERE subject = %(subject)s
+
+-- name: trim_failures
+DELETE FROM sign_in_failures WHERE blocked_until < now() - interval '1 day'

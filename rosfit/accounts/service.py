@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 
-from rosfit.accounts import repository, tokens
+from rosfit.accounts import repository, throttle, tokens
 from rosfit.accounts.errors import (
     AdminOnlyError,
     BadCredentialsError,
@@ -132,3 +132,4 @@ async def load_signer(work: Work) -> Signer:
 
 async def delete_expired(work: Work) -> None:
     await repository.delete_expired(work.connection)
+    await throttle.trim(work)

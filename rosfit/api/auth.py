@@ -12,8 +12,9 @@ from rosfit.accounts import service as accounts
 from rosfit.accounts.errors import RefreshReusedError
 from rosfit.accounts.models import Actor, Login, NewUser, Refresh, Tokens, User
 from rosfit.accounts.rights import Right
+from rosfit.accounts.throttle import throttled
 from rosfit.api.access import actor_of, optional_actor_of
-from rosfit.api.edge import Edge
+from rosfit.api.edge import Edge, address_of
 from rosfit.api.errors import problem
 from rosfit.api.idempotency import once
 from rosfit.fleet import service as fleet
@@ -51,10 +52,14 @@ class AuthController(Controller):
         return await once(work, request, actor.id if actor else "setup", 201, create)
 
     @post("/login", opt={"public": True}, status_code=200)
-    async def login(self, data: Login, work: Work, edge: Edge) -> Tokens:
+    async def login(self, data: Login, request: Request[Any, Any, Any], edge: Edge) -> Tokens:
         """Tokens for an e-mail address and its password."""
-        user = await accounts.authenticate(work, data)
-        return await accounts.issue_tokens(work, edge.signer, user)
+
+        async def attempt(work: Work) -> Tokens:
+            user = await accounts.authenticate(work, data)
+            return await accounts.issue_tokens(work, edge.signer, user)
+
+        return await throttled(edge.open_work, data.email, address_of(request), attempt)
 
     @post("/refresh", opt={"public": True}, status_code=200)
     async def refresh(self, data: Refresh, request: Request[Any, Any, Any], work: Work, edge: Edge) -> Response[Any]:

@@ -42,6 +42,11 @@ class Edge:
     replay: Replay
 
 
+def address_of(connection: Connection) -> str | None:
+    """The client's address; behind a trusted proxy the one that the proxy saw."""
+    return connection.client.host if connection.client else None
+
+
 def edge_of(connection: Connection) -> Edge:
     edge: Edge = connection.app.state.edge
     return edge
