@@ -8,7 +8,6 @@ from typing import Protocol, TypeAlias
 from litestar.params import SkipValidation
 
 from rosfit.accounts.throttle import OpenWork
-from rosfit.accounts.throttle import OpenWork
 from rosfit.fleet.service import BrokerAccess
 from rosfit.kernel.ports import HotStore
 
@@ -27,15 +26,7 @@ class OpensWork(Protocol):
     def open_work(self) -> OpenWork: ...
 
 
-class OpensWork(Protocol):
-    """The part of the application's `edge` that work apart from the request's own needs."""
-
-    @property
-    def open_work(self) -> OpenWork: ...
-
-
 Hot: TypeAlias = SkipValidation[HotStore]
 Access: TypeAlias = SkipValidation[BrokerAccess | None]
 Hashing: TypeAlias = SkipValidation[HashesTokens]
-Opening: TypeAlias = SkipValidation[OpensWork]
 Opening: TypeAlias = SkipValidation[OpensWork]

@@ -15,7 +15,6 @@ from rosfit.accounts.errors import BadCredentialsError, SetupTokenError
 from rosfit.accounts.models import Login, NewUser, User
 from rosfit.accounts.setup import SetupToken
 from rosfit.accounts.throttle import throttled
-from rosfit.accounts.throttle import throttled
 from rosfit.dashboard.access import COOKIE, AnyRequest, safe_next, session_cookie
 from rosfit.dashboard.injected import Opening
 from rosfit.dashboard.rendering import Page, render
