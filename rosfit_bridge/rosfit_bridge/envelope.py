@@ -16,9 +16,12 @@ OLDEST_STAMP_S = 24 * 3600
 NEWEST_STAMP_S = 60
 
 
+# allow_nan=False: a NaN that slipped through is an error here, not invalid JSON at the other end.
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
+
+
 def _stdlib_dumps(value: Any) -> bytes:
-    # allow_nan=False: a NaN that slipped through is an error here, not invalid JSON at the other end.
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii", "strict")
+    return _encode(value).encode("ascii")
 
 
 def _find_dumps() -> Callable[[Any], bytes]:
@@ -82,7 +85,7 @@ def stamp_of(payload: dict[str, Any]) -> int | None:
     return int(stamp["sec"]) * 10**9 + int(stamp["nanosec"])
 
 
-@dataclass
+@dataclass(slots=True)
 class Outgoing:
     """One MQTT publish. `user` are MQTT 5 user properties."""
 

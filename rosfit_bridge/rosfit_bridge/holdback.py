@@ -16,7 +16,7 @@ class Holdback:
         self._count = 0
 
     def __len__(self) -> int:
-        return sum(len(s) for s in self._streams.values())
+        return sum(map(len, self._streams.values())) if self._streams else 0
 
     def put(self, message: Outgoing) -> int:
         """Returns how many older ones were dropped for it."""

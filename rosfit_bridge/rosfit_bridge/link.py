@@ -59,7 +59,6 @@ class Link:
         self._subscriptions: dict[str, tuple[int, Handler]] = {}
         self._client: mqtt.Client | None = None
         self._max_packet = 0
-        self._reading = False
         self._goodbye_mid: int | None = None
         self._close_by: float | None = None
         self._failure: str | None = None
@@ -76,18 +75,25 @@ class Link:
 
     def publish(self, message: Outgoing) -> None:
         """QoS 1 is kept until acknowledged; QoS 0 goes out now or, on a slow link, gives way to newer ones."""
+        if not message.qos:
+            self._publish_qos0(message)
+            return
         with self.lock:
-            if message.qos:
-                self._outbox.put(message, time.time())
-            elif self._client is None:
+            self._outbox.put(message, time.time())
+            self._pump()
+        self.on_progress()
+
+    def _publish_qos0(self, message: Outgoing) -> None:
+        with self.lock:
+            if self._client is None:
                 self._counters.dropped_offline += 1
-            elif self._client.want_write() or len(self._holdback):
+            elif len(self._holdback) or self._client.want_write():
                 self._counters.dropped_slow_link += self._holdback.put(message)
+                self._pump()
             else:
                 self._send(message)
-            self._pump()
-        if message.qos:
-            self.on_progress()
+                if self._client.want_write():  # the rest goes when the link's thread finds room
+                    self._wake()
 
     def subscribe(self, topic: str, qos: int, handler: Handler) -> None:
         """`handler(topic, payload, properties)` runs in the link's thread; subscribed anew on every connection."""
@@ -131,7 +137,6 @@ class Link:
         self.state = LinkState("connecting", self._peer.address, time.monotonic())
         client = new_client(self._peer)
         client.on_connect = self._on_connect
-        client.on_publish = self._on_publish
         client.on_message = self._on_message
         client.on_disconnect = self._on_disconnect
         self._failure = None
@@ -170,11 +175,12 @@ class Link:
         self.on_progress()
 
     def _read(self, client: mqtt.Client, sock: Any) -> None:
-        self._reading = True
+        # paho also calls on_publish when a QoS 0 message has left, whose id may be that of one in flight.
+        client.on_publish = self._on_publish
         client.loop_read()
         while client.socket() is not None and _pending(sock):
             client.loop_read()
-        self._reading = False
+        client.on_publish = None
 
     def _pump(self) -> None:
         """Sends until the window or the socket is full. Caller holds the lock."""
@@ -229,8 +235,6 @@ class Link:
             client.subscribe(topic, qos)
 
     def _on_publish(self, _client: mqtt.Client, _userdata: Any, mid: int, code: Any = None, _properties: Any = None) -> None:
-        if not self._reading:  # a QoS 0 message has left; its id may be that of one in flight
-            return
         if mid == self._goodbye_mid:
             self._goodbye_mid = None
             return

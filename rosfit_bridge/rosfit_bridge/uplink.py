@@ -34,6 +34,7 @@ class Uplink:
         times = config.connection.reconnect
         self.link = Link(peer(config), self.outbox, self.counters, lock, Backoff(times.min_s, times.max_s))
         self._limits = config.bridge.limits
+        self._limit_of: dict[str, int] = {}
         self.spooler: Spooler | None = None
         if spool is not None:
             flush_s = config.bridge.spool.flush_ms / 1000
@@ -46,11 +47,17 @@ class Uplink:
         self.link.start()
 
     def publish(self, message: Outgoing) -> None:
-        limit = self._limits.blob_kib if is_blob(message.topic.split("/", 2)[2]) else self._limits.payload_kib
-        if len(message.payload) > limit * 1024:
+        limit = self._limit_of.get(message.topic) or self._learn_limit(message.topic)
+        if len(message.payload) > limit:
             self.counters.too_large += 1
             return
         self.link.publish(message)
+
+    def _learn_limit(self, topic: str) -> int:
+        suffix = topic.split("/", 2)[2]
+        kib = self._limits.blob_kib if is_blob(suffix) else self._limits.payload_kib
+        self._limit_of[topic] = kib * 1024
+        return kib * 1024
 
     def close(self, drain_s: float = 2.0) -> None:
         self.link.close(drain_s)
