@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from rosfit.accounts import service as accounts
+from rosfit.accounts.identity import Identities
 from rosfit.accounts.setup import SETUP_TOKEN_FILE, SetupToken
 from rosfit.accounts.tokens import Signer
 from rosfit.api.edge import Edge
@@ -160,6 +161,7 @@ class _Parts:
             feed=self._feed,
             metrics=self._metrics,
             signer=signer,
+            identities=Identities(self._open_work, signer),
             setup_token=setup_token,
             broker_access=self._endpoints.broker_accounts,
             hash_device_token=hash_password,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rosfit.kernel.errors import ConflictError, PermissionDeniedError, UnauthenticatedError
+from rosfit.kernel.errors import ConflictError, InvalidError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 
 
 class BadCredentialsError(UnauthenticatedError):
@@ -38,3 +38,28 @@ class AdminOnlyError(PermissionDeniedError):
 class UserExistsError(ConflictError):
     code = "USER_EXISTS"
     title = "A user with this e-mail address exists already"
+
+
+class UserNotFoundError(NotFoundError):
+    code = "USER_NOT_FOUND"
+    title = "There is no such user"
+
+
+class LastAdminError(ConflictError):
+    code = "LAST_ADMIN"
+    title = "Without this admin nobody could manage users"
+
+
+class KeyNotFoundError(NotFoundError):
+    code = "KEY_NOT_FOUND"
+    title = "There is no such API key"
+
+
+class KeyExpiryError(InvalidError):
+    code = "INVALID"
+    title = "The expiry of the key is not valid"
+
+
+class BadClientError(UnauthenticatedError):
+    code = "INVALID_CLIENT"
+    title = "The client id or secret is not right"

@@ -5,14 +5,82 @@ SELECT count(*) FROM users
 LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE
 
 -- name: insert_user
-INSERT INTO users (user_id, email, name, role, password_hash)
-VALUES (%(user_id)s, %(email)s, %(name)s, %(role)s, %(password_hash)s)
+INSERT INTO users (user_id, email, name, role, password_hash, only_groups, only_tags)
+VALUES (%(user_id)s, %(email)s, %(name)s, %(role)s, %(password_hash)s, %(only_groups)s, %(only_tags)s)
 ON CONFLICT DO NOTHING
 RETURNING wire_time(created_at)
 
 -- name: get_user
-SELECT user_id AS id, email, name, role, wire_time(created_at) AS created_at
+SELECT user_id AS id, email, name, role, wire_time(created_at) AS created_at, only_groups, only_tags,
+       disabled_at IS NOT NULL AS disabled
+FROM users WHERE user_id = %(user_id)s
+
+-- name: list_users
+SELECT user_id AS id, email, name, role, wire_time(created_at) AS created_at, only_groups, only_tags,
+       disabled_at IS NOT NULL AS disabled
+FROM users
+WHERE (%(after)s::text IS NULL OR user_id > %(after)s)
+ORDER BY user_id
+LIMIT %(limit)s
+
+-- name: find_user_by_email
+SELECT user_id AS id, email, name, role, wire_time(created_at) AS created_at, only_groups, only_tags,
+       disabled_at IS NOT NULL AS disabled
+FROM users WHERE lower(email) = lower(%(email)s)
+
+-- name: update_user
+UPDATE users
+SET name = coalesce(%(name)s, name),
+    role = coalesce(%(role)s, role),
+    password_hash = coalesce(%(password_hash)s, password_hash),
+    only_groups = coalesce(%(only_groups)s, only_groups),
+    only_tags = coalesce(%(only_tags)s, only_tags),
+    disabled_at = CASE WHEN %(disabled)s::bool IS NULL THEN disabled_at
+                       WHEN %(disabled)s THEN coalesce(disabled_at, now()) END
+WHERE user_id = %(user_id)s
+
+-- name: sign_out_everywhere
+WITH sessions AS (DELETE FROM page_sessions WHERE user_id = %(user_id)s),
+     families AS (UPDATE refresh_tokens SET revoked_at = now() WHERE user_id = %(user_id)s AND revoked_at IS NULL)
+UPDATE users SET tokens_valid_from = now() WHERE user_id = %(user_id)s
+
+-- name: delete_user
+DELETE FROM users WHERE user_id = %(user_id)s
+
+-- name: other_admins
+SELECT count(*) FROM users
+WHERE role = 'admin' AND disabled_at IS NULL AND oidc_subject IS NULL AND user_id <> %(user_id)s
+
+-- name: user_actor
+SELECT role, email, name, only_groups, only_tags, extract(epoch FROM tokens_valid_from)::float8
 FROM users WHERE user_id = %(user_id)s AND disabled_at IS NULL
+
+-- name: insert_key
+INSERT INTO api_keys (key_id, name, secret_hash, scopes, only_groups, only_tags, created_by, expires_at)
+VALUES (%(key_id)s, %(name)s, %(secret_hash)s, %(scopes)s, %(only_groups)s, %(only_tags)s, %(created_by)s,
+        %(expires_at)s)
+RETURNING wire_time(expires_at)
+
+-- name: list_keys
+SELECT key_id AS id, name, scopes, only_groups, only_tags, created_by, wire_time(created_at) AS created_at,
+       wire_time(expires_at) AS expires_at, wire_time(last_used_at) AS last_used_at
+FROM api_keys
+WHERE revoked_at IS NULL AND (%(after)s::text IS NULL OR key_id > %(after)s)
+ORDER BY key_id
+LIMIT %(limit)s
+
+-- name: revoke_key
+UPDATE api_keys SET revoked_at = now() WHERE key_id = %(key_id)s AND revoked_at IS NULL RETURNING name
+
+-- name: key_actor
+SELECT key_id, name, scopes, only_groups, only_tags, extract(epoch FROM expires_at)::float8
+FROM api_keys
+WHERE (secret_hash = %(secret_hash)s OR (%(secret_hash)s::bytea IS NULL AND key_id = %(key_id)s))
+  AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+
+-- name: note_key_use
+UPDATE api_keys SET last_used_at = now()
+WHERE key_id = %(key_id)s AND (last_used_at IS NULL OR last_used_at < now() - interval '10 seconds')
 
 -- name: get_user_by_email
 SELECT user_id, password_hash FROM users WHERE lower(email) = lower(%(email)s) AND disabled_at IS NULL
@@ -39,7 +107,7 @@ INSERT INTO page_sessions (token_hash, user_id, expires_at)
 VALUES (%(token_hash)s, %(user_id)s, now() + make_interval(secs => %(ttl_s)s))
 
 -- name: session_user
-SELECT u.user_id AS id, u.email, u.name, u.role, wire_time(u.created_at) AS created_at
+SELECT u.user_id AS id, u.email, u.name, u.role, wire_time(u.created_at) AS created_at, u.only_groups, u.only_tags
 FROM page_sessions s JOIN users u USING (user_id)
 WHERE s.token_hash = %(token_hash)s AND s.expires_at > now() AND u.disabled_at IS NULL
 

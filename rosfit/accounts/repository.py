@@ -11,7 +11,9 @@ from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from rosfit.accounts.models import AuditEntry, NewUser, User
+from rosfit.accounts.models import Actor, AuditEntry, Key, NewKey, NewUser, User, UserChange
+from rosfit.accounts.rights import Right
+from rosfit.fleet.models import Reach
 from rosfit.kernel.queries import load_queries
 
 QUERIES = load_queries("rosfit.accounts")
@@ -57,8 +59,12 @@ async def insert_user(connection: Connection, user_id: str, new: NewUser, passwo
         name=new.name,
         role=new.role,
         password_hash=password_hash,
+        only_groups=list(new.only_groups),
+        only_tags=list(new.only_tags),
     )
-    return User(user_id, new.email, new.name, new.role, row[0]) if row else None
+    if row is None:
+        return None
+    return User(user_id, new.email, new.name, new.role, row[0], list(new.only_groups), list(new.only_tags))
 
 
 async def get_user(connection: Connection, user_id: str) -> User | None:
@@ -162,3 +168,102 @@ async def all_audit(connection: Connection) -> AsyncIterator[tuple[dict[str, Any
         async for row in cursor:
             stored = bytes(row.pop("hash"))
             yield row | {"at": row["at"].astimezone(UTC).isoformat()}, stored
+
+
+async def find_user_by_email(connection: Connection, email: str) -> User | None:
+    """Also a disabled one."""
+    return await _user(connection, "find_user_by_email", email=email)
+
+
+async def list_users(connection: Connection, after: str | None, limit: int) -> list[User]:
+    cursor = connection.cursor(row_factory=dict_row)
+    await cursor.execute(QUERIES["list_users"], {"after": after, "limit": limit})
+    return msgspec.convert(await cursor.fetchall(), list[User])
+
+
+async def update_user(connection: Connection, user_id: str, change: UserChange, password_hash: str | None) -> None:
+    def given(value: Any) -> Any:
+        return None if value is msgspec.UNSET else value
+
+    await connection.execute(
+        QUERIES["update_user"],
+        {
+            "user_id": user_id,
+            "name": given(change.name),
+            "role": given(change.role),
+            "password_hash": password_hash,
+            "only_groups": given(change.only_groups),
+            "only_tags": given(change.only_tags),
+            "disabled": given(change.disabled),
+        },
+    )
+
+
+async def sign_out_everywhere(connection: Connection, user_id: str) -> None:
+    """End every session, refresh token and access token of a user."""
+    await connection.execute(QUERIES["sign_out_everywhere"], {"user_id": user_id})
+
+
+async def delete_user(connection: Connection, user_id: str) -> None:
+    await connection.execute(QUERIES["delete_user"], {"user_id": user_id})
+
+
+async def other_admins(connection: Connection, user_id: str) -> int:
+    """How many local admins there would be without this user."""
+    row = await _one(connection, "other_admins", user_id=user_id)
+    return int(row[0]) if row else 0
+
+
+async def user_actor(connection: Connection, user_id: str) -> tuple[Actor, float] | None:
+    """The user as an actor, and the Unix time from which access tokens are valid."""
+    row = await _one(connection, "user_actor", user_id=user_id)
+    if row is None:
+        return None
+    role, email, name, only_groups, only_tags, valid_from = row
+    return Actor(user_id, role, email, name, None, Reach(tuple(only_groups), tuple(only_tags))), valid_from
+
+
+async def insert_key(
+    connection: Connection, key_id: str, new: NewKey, secret_hash: bytes, created_by: str
+) -> str | None:
+    """The expiry as it goes on the wire."""
+    row = await _one(
+        connection,
+        "insert_key",
+        key_id=key_id,
+        name=new.name,
+        secret_hash=secret_hash,
+        scopes=[scope.value for scope in new.scopes],
+        only_groups=list(new.only_groups),
+        only_tags=list(new.only_tags),
+        created_by=created_by,
+        expires_at=new.expires_at,
+    )
+    return row[0] if row else None
+
+
+async def list_keys(connection: Connection, after: str | None, limit: int) -> list[Key]:
+    cursor = connection.cursor(row_factory=dict_row)
+    await cursor.execute(QUERIES["list_keys"], {"after": after, "limit": limit})
+    return msgspec.convert(await cursor.fetchall(), list[Key])
+
+
+async def revoke_key(connection: Connection, key_id: str) -> bool:
+    """False when there is no such key in use."""
+    return await _one(connection, "revoke_key", key_id=key_id) is not None
+
+
+async def key_actor(
+    connection: Connection, *, secret_hash: bytes | None = None, key_id: str | None = None
+) -> Actor | None:
+    """The key with this secret, or with this id."""
+    row = await _one(connection, "key_actor", secret_hash=secret_hash, key_id=key_id)
+    if row is None:
+        return None
+    found_id, name, scopes, only_groups, only_tags, expires_at = row
+    known = frozenset(Right(scope) for scope in scopes if scope in set(Right))
+    return Actor(found_id, "key", "", name, expires_at, Reach(tuple(only_groups), tuple(only_tags)), known)
+
+
+async def note_key_use(connection: Connection, key_id: str) -> None:
+    await connection.execute(QUERIES["note_key_use"], {"key_id": key_id})

@@ -8,6 +8,7 @@ from enum import StrEnum
 class Right(StrEnum):
     DEVICES_READ = "devices:read"
     DEVICES_WRITE = "devices:write"
+    GROUPS_WRITE = "groups:write"
     TELEMETRY_READ = "telemetry:read"
     COMMANDS_WRITE = "commands:write"
     SHADOW_WRITE = "shadow:write"
@@ -16,12 +17,19 @@ class Right(StrEnum):
     DEAD_LETTERS = "dead_letters:write"
     METRICS_READ = "metrics:read"
     USERS_WRITE = "users:write"
+    KEYS_WRITE = "keys:write"
     AUDIT_READ = "audit:read"
 
 
 _VIEWER = frozenset({Right.DEVICES_READ, Right.TELEMETRY_READ, Right.METRICS_READ})
 _OPERATOR = _VIEWER | {Right.COMMANDS_WRITE, Right.ALERTS_WRITE}
-_ENGINEER = _OPERATOR | {Right.DEVICES_WRITE, Right.SHADOW_WRITE, Right.OTA_WRITE, Right.DEAD_LETTERS}
+_ENGINEER = _OPERATOR | {
+    Right.DEVICES_WRITE,
+    Right.GROUPS_WRITE,
+    Right.SHADOW_WRITE,
+    Right.OTA_WRITE,
+    Right.DEAD_LETTERS,
+}
 
 RIGHTS_OF: dict[str, frozenset[Right]] = {
     "viewer": _VIEWER,
@@ -29,3 +37,15 @@ RIGHTS_OF: dict[str, frozenset[Right]] = {
     "engineer": _ENGINEER,
     "admin": frozenset(Right),
 }
+
+# Rights that reach beyond any one device: somebody who is limited to some devices does not have them.
+WHOLE_FLEET = frozenset(
+    {
+        Right.GROUPS_WRITE,
+        Right.DEAD_LETTERS,
+        Right.METRICS_READ,
+        Right.USERS_WRITE,
+        Right.KEYS_WRITE,
+        Right.AUDIT_READ,
+    }
+)

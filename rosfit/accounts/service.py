@@ -4,21 +4,51 @@ from __future__ import annotations
 
 import hmac
 
+import msgspec
+
 from rosfit.accounts import repository, throttle, tokens
 from rosfit.accounts.errors import (
     AdminOnlyError,
+    BadClientError,
     BadCredentialsError,
+    KeyExpiryError,
+    KeyNotFoundError,
+    LastAdminError,
     RefreshReusedError,
     SetupTokenError,
     TokenExpiredError,
     TokenInvalidError,
     UserExistsError,
+    UserNotFoundError,
 )
-from rosfit.accounts.models import Actor, Login, NewUser, Tokens, User
+from rosfit.accounts.models import (
+    Actor,
+    Key,
+    KeyWithSecret,
+    Login,
+    NewKey,
+    NewUser,
+    Tokens,
+    User,
+    UserChange,
+)
 from rosfit.accounts.passwords import hash_password, verify_password
 from rosfit.accounts.rights import Right
-from rosfit.accounts.tokens import ACCESS_TTL_S, REFRESH_TTL_S, SESSION_TTL_S, Signer, new_secret, secret_hash
+from rosfit.accounts.tokens import (
+    ACCESS_TTL_S,
+    KEY_PREFIX,
+    REFRESH_TTL_S,
+    SESSION_TTL_S,
+    Signer,
+    new_secret,
+    secret_hash,
+)
+from rosfit.fleet import groups
+from rosfit.fleet.models import Reach
+from rosfit.kernel.clock import now
+from rosfit.kernel.errors import FieldError
 from rosfit.kernel.ids import new_id
+from rosfit.kernel.paging import Page, decode_cursor, page_of
 from rosfit.kernel.work import Work
 
 
@@ -45,8 +75,16 @@ def _as_admin(new: NewUser) -> NewUser:
     return NewUser(new.email, new.password, new.name, "admin")
 
 
+async def _check_groups(work: Work, only_groups: object) -> None:
+    """Raises GroupNotFoundError for an id that is none: a limit to nothing must be meant."""
+    if isinstance(only_groups, list):
+        for group_id in only_groups:
+            await groups.get(work, group_id)
+
+
 async def add_user(work: Work, new: NewUser) -> User:
     """Raises UserExistsError. For the operator of the machine and for `register`."""
+    await _check_groups(work, new.only_groups)
     user = await repository.insert_user(work.connection, new_id("usr"), new, await hash_password(new.password))
     if user is None:
         raise UserExistsError(f"{new.email} is taken; choose another address")
@@ -58,7 +96,7 @@ async def authenticate(work: Work, login: Login) -> User:
     found = await repository.get_user_by_email(work.connection, login.email)
     fits = await verify_password(found[1] if found else None, login.password)
     user = await repository.get_user(work.connection, found[0]) if found and fits else None
-    if user is None:
+    if user is None or user.disabled:
         raise BadCredentialsError("Check both, or ask an admin for a new password")
     return user
 
@@ -83,7 +121,7 @@ async def refresh(work: Work, signer: Signer, refresh_token: str) -> Tokens | Re
         await repository.revoke_family(work.connection, row.family)
         return RefreshReusedError("Sign in again; if you did not use it twice, somebody else has it")
     user = await repository.get_user(work.connection, row.user_id)
-    if row.expired or user is None:
+    if row.expired or user is None or user.disabled:
         raise TokenExpiredError("The refresh token has run out; sign in again")
     await repository.spend_refresh_token(work.connection, token_hash)
     return await issue_tokens(work, signer, user, row.family)
@@ -99,8 +137,93 @@ async def revoke_refresh_token(work: Work, refresh_token: str) -> None:
 async def me(work: Work, actor: Actor) -> User:
     user = await repository.get_user(work.connection, actor.id)
     if user is None:
-        raise TokenInvalidError("This user does not exist any more")
+        raise UserNotFoundError("The credential is an API key's; /auth/me tells of people")
     return user
+
+
+async def list_users(work: Work, cursor: str | None, limit: int) -> Page[User]:
+    key = decode_cursor(cursor, tuple[str])
+    rows = await repository.list_users(work.connection, key[0] if key else None, limit + 1)
+    return page_of(rows, limit, lambda user: (user.id,))
+
+
+async def get_user(work: Work, user_id: str) -> User:
+    """Raises UserNotFoundError."""
+    user = await repository.get_user(work.connection, user_id)
+    if user is None:
+        raise UserNotFoundError(f"There is no user {user_id[:64]!r}")
+    return user
+
+
+async def find_user(work: Work, email: str) -> User:
+    """Raises UserNotFoundError."""
+    user = await repository.find_user_by_email(work.connection, email)
+    if user is None:
+        raise UserNotFoundError(f"There is no user with the address {email[:254]!r}")
+    return user
+
+
+async def change_user(work: Work, user_id: str, change: UserChange) -> User:
+    """Change what an admin may. A new password, another role and disabling sign the user out everywhere."""
+    await repository.lock_users(work.connection)
+    before = await get_user(work, user_id)
+    await _check_groups(work, change.only_groups)
+    loses_admin = change.disabled is True or change.role not in {msgspec.UNSET, "admin"}
+    if before.role == "admin" and loses_admin:
+        await _require_other_admin(work, before)
+    password_hash = await hash_password(change.password) if isinstance(change.password, str) else None
+    await repository.update_user(work.connection, user_id, change, password_hash)
+    if password_hash or change.disabled is True:
+        await repository.sign_out_everywhere(work.connection, user_id)
+    return await get_user(work, user_id)
+
+
+async def delete_user(work: Work, user_id: str) -> User:
+    """Raises LastAdminError for the last admin who can sign in here."""
+    await repository.lock_users(work.connection)
+    user = await get_user(work, user_id)
+    if user.role == "admin":
+        await _require_other_admin(work, user)
+    await repository.delete_user(work.connection, user_id)
+    return user
+
+
+async def _require_other_admin(work: Work, user: User) -> None:
+    if not user.disabled and await repository.other_admins(work.connection, user.id) == 0:
+        raise LastAdminError(f"{user.email} is the last admin; make another one first")
+
+
+async def create_key(work: Work, new: NewKey, actor: Actor) -> KeyWithSecret:
+    """An API key; its secret is in the answer and nowhere else."""
+    await _check_groups(work, new.only_groups)
+    if new.expires_at is not None and (new.expires_at.tzinfo is None or new.expires_at <= now()):
+        raise KeyExpiryError(errors=(FieldError("expires_at", "a time in the future with an offset"),))
+    key_id = new_id("key")
+    secret, _ = new_secret()
+    secret = KEY_PREFIX + secret
+    expires_at = await repository.insert_key(work.connection, key_id, new, secret_hash(secret), actor.id)
+    scopes = [scope.value for scope in new.scopes]
+    return KeyWithSecret(key_id, new.name, scopes, secret, new.only_groups, new.only_tags, expires_at)
+
+
+async def list_keys(work: Work, cursor: str | None, limit: int) -> Page[Key]:
+    key = decode_cursor(cursor, tuple[str])
+    rows = await repository.list_keys(work.connection, key[0] if key else None, limit + 1)
+    return page_of(rows, limit, lambda row: (row.id,))
+
+
+async def revoke_key(work: Work, key_id: str) -> None:
+    """Raises KeyNotFoundError."""
+    if not await repository.revoke_key(work.connection, key_id):
+        raise KeyNotFoundError(f"There is no API key {key_id[:64]!r} in use")
+
+
+async def client_token(work: Work, signer: Signer, client_id: str, client_secret: str) -> tuple[str, Actor]:
+    """OAuth 2 client credentials: an access token for an API key. Raises BadClientError."""
+    key = await repository.key_actor(work.connection, secret_hash=secret_hash(client_secret))
+    if key is None or not hmac.compare_digest(key.id.encode(), client_id.encode()):
+        raise BadClientError("client_id is the id of an API key and client_secret its secret")
+    return signer.sign_key(key), key
 
 
 async def open_session(work: Work, user: User) -> str:
@@ -112,7 +235,10 @@ async def open_session(work: Work, user: User) -> str:
 
 async def session_actor(work: Work, token: str) -> Actor | None:
     user = await repository.session_user(work.connection, secret_hash(token))
-    return Actor(user.id, user.role, user.email, user.name) if user else None
+    if user is None:
+        return None
+    reach = Reach(tuple(user.only_groups), tuple(user.only_tags))
+    return Actor(user.id, user.role, user.email, user.name, reach=reach)
 
 
 async def close_session(work: Work, token: str) -> None:

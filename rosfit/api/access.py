@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from litestar.enums import RequestEncodingType
+from typing import Any
+
+from litestar.enums import RequestEncodingType, ScopeType
 from litestar.handlers.base import BaseRouteHandler
 from litestar.params import BodyKwarg
 
+from rosfit.accounts import audit
 from rosfit.accounts import service as accounts
+from rosfit.accounts.audit import Origin
 from rosfit.accounts.models import Actor
 from rosfit.accounts.rights import Right
 from rosfit.api.edge import Connection, Edge, edge_of
 from rosfit.api.errors import UnsupportedMediaTypeError
-from rosfit.fleet import repository as fleet
-from rosfit.fleet.service import not_found
+from rosfit.fleet import service as fleet
 from rosfit.kernel.errors import PermissionDeniedError, RateLimitedError, UnauthenticatedError, UnavailableError
+from rosfit.kernel.work import Work
 
 SESSION_COOKIE = "rosfit_session"
 
@@ -33,9 +37,14 @@ async def require_right(connection: Connection, handler: BaseRouteHandler) -> No
     if actor is None:
         raise UnauthenticatedError("Send `Authorization: Bearer <token>`; POST /api/v1/auth/login gives one")
     await _check_rate(edge, actor)
-    check_right(actor, handler.opt["right"])
+    try:
+        check_right(actor, handler.opt["right"])
+    except PermissionDeniedError:
+        await _record_denial(connection, edge, actor)
+        raise
     if "device_id" in connection.path_params:
-        await _check_device(edge, connection.path_params["device_id"])
+        async with edge.open_work() as work:
+            await fleet.check_reach(work, connection.path_params["device_id"], actor.reach)
     check_media_type(connection, handler)
 
 
@@ -76,7 +85,7 @@ def optional_actor_of(connection: Connection) -> Actor | None:
 async def _actor(connection: Connection, edge: Edge, handler: BaseRouteHandler) -> Actor | None:
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token:
-        return edge.signer.verify(token.strip())
+        return await edge.identities.identify(token.strip())
     session = connection.cookies.get(SESSION_COOKIE)
     if handler.opt.get("page") and session:
         async with edge.open_work() as work:
@@ -84,10 +93,30 @@ async def _actor(connection: Connection, edge: Edge, handler: BaseRouteHandler) 
     return None
 
 
-async def _check_device(edge: Edge, device_id: str) -> None:
+def origin_of(connection: Connection) -> Origin:
+    """Where the request came from, for the audit log."""
+    client = connection.client
+    return Origin(client.host if client else None, connection.scope.get("state", {}).get("request_id"))
+
+
+async def record(
+    work: Work, connection: Connection, action: str, target: str, *, before: Any = None, after: Any = None
+) -> None:
+    """An entry of the audit log about who makes this request."""
+    actor = optional_actor_of(connection) or "anonymous"
+    await audit.record(work, actor, action, target, before=before, after=after, origin=origin_of(connection))
+
+
+async def _record_denial(connection: Connection, edge: Edge, actor: Actor) -> None:
+    """Only what would have changed something: a page that looks in vain is no event."""
+    method = connection.scope["method"] if connection.scope["type"] == ScopeType.HTTP else "GET"
+    if method in {"GET", "HEAD", "OPTIONS"}:
+        return
     async with edge.open_work() as work:
-        if not await fleet.statuses(work.connection, [device_id]):
-            raise not_found(device_id)
+        target = f"{method} {connection.url.path}"
+        await audit.record(
+            work, actor, "access.denied", target, origin=origin_of(connection), result="PERMISSION_DENIED"
+        )
 
 
 async def _check_rate(edge: Edge, actor: Actor) -> None:

@@ -8,15 +8,17 @@ from typing import Annotated, Any, Literal
 import msgspec
 from litestar import Controller, Request, Response, get, post
 
+from rosfit.accounts import audit
 from rosfit.accounts import service as accounts
 from rosfit.accounts.errors import RefreshReusedError
 from rosfit.accounts.models import Actor, Login, NewUser, Refresh, Tokens, User
 from rosfit.accounts.rights import Right
 from rosfit.accounts.throttle import throttled
-from rosfit.api.access import actor_of, optional_actor_of
+from rosfit.api.access import actor_of, optional_actor_of, origin_of, record
 from rosfit.api.edge import Edge, address_of
 from rosfit.api.errors import problem
 from rosfit.api.idempotency import once
+from rosfit.api.responses import WireResponse
 from rosfit.fleet import service as fleet
 from rosfit.fleet.models import Credential
 from rosfit.kernel.work import Work
@@ -43,6 +45,7 @@ class AuthController(Controller):
 
         async def create() -> User:
             user = await accounts.register(work, data, actor, edge.setup_token.value())
+            await record(work, request, "user.create", user.id, after=user)
             work.then(clear_setup_token)
             return user
 
@@ -57,16 +60,20 @@ class AuthController(Controller):
 
         async def attempt(work: Work) -> Tokens:
             user = await accounts.authenticate(work, data)
+            await audit.record(work, user.id, "auth.login", user.id, origin=origin_of(request))
             return await accounts.issue_tokens(work, edge.signer, user)
 
         return await throttled(edge.open_work, data.email, address_of(request), attempt)
 
     @post("/refresh", opt={"public": True}, status_code=200)
-    async def refresh(self, data: Refresh, request: Request[Any, Any, Any], work: Work, edge: Edge) -> Response[Any]:
+    async def refresh(self, data: Refresh, request: Request[Any, Any, Any], work: Work, edge: Edge) -> Response[Tokens]:
         """New tokens for a refresh token, which is spent by this."""
         answer = await accounts.refresh(work, edge.signer, data.refresh_token)
         # Returned and not raised, since the revocation of the family must be committed.
-        return problem(request, answer) if isinstance(answer, RefreshReusedError) else Response(answer)
+        if isinstance(answer, RefreshReusedError):
+            refusal: Response[Any] = problem(request, answer)
+            return refusal
+        return WireResponse(answer)
 
     @post("/logout", opt={"public": True}, status_code=204)
     async def logout(self, data: Refresh, work: Work) -> None:
@@ -85,8 +92,11 @@ class AuthController(Controller):
         """An MQTT user name and password for one device; shown once."""
 
         async def create() -> Credential:
+            # The device is named in the body here, so the guard could not look whether it is in reach.
+            await fleet.check_reach(work, data.device_id, actor_of(request).reach)
             ttl = timedelta(hours=data.ttl_hours)
             credential = await fleet.issue_credential(work, edge.hash_device_token, data.device_id, data.scopes, ttl)
+            await record(work, request, "credential.create", data.device_id, after={"scopes": credential.scopes})
             sync_broker_after(work, edge)
             return credential
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from litestar.connection import ASGIConnection
 
+from rosfit.accounts.identity import Identities
 from rosfit.accounts.setup import SetupToken
 from rosfit.accounts.tokens import Signer
 from rosfit.fleet.service import BrokerAccess
@@ -35,6 +36,7 @@ class Edge:
     feed: Feed
     metrics: Metrics
     signer: Signer
+    identities: Identities
     setup_token: SetupToken
     broker_access: BrokerAccess | None
     hash_device_token: Callable[[str], str]

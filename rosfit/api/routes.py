@@ -9,6 +9,8 @@ from rosfit.api.access import require_right
 from rosfit.api.auth import AuthController
 from rosfit.api.devices import DeviceController
 from rosfit.api.docs import api_docs
+from rosfit.api.groups import GroupController
+from rosfit.api.people import AuditController, KeyController, UserController, create_token
 from rosfit.api.responses import WireResponse
 from rosfit.api.system import SystemController
 from rosfit.api.telemetry import DeadLetterController, TelemetryController
@@ -21,7 +23,17 @@ def routes() -> list[ControllerRouterHandler]:
     """REST under the base path, and beside it health, docs and the socket."""
     base = Router(
         BASE,
-        route_handlers=[AuthController, DeviceController, TelemetryController, DeadLetterController],
+        route_handlers=[
+            AuthController,
+            create_token,
+            UserController,
+            KeyController,
+            AuditController,
+            DeviceController,
+            GroupController,
+            TelemetryController,
+            DeadLetterController,
+        ],
         guards=[require_right],
         response_class=WireResponse,
     )

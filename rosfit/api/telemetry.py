@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from litestar import Controller, get, post
+from litestar import Controller, Request, get, post
 from litestar.params import Parameter
 
 from rosfit.accounts.rights import Right
+from rosfit.api.access import record
 from rosfit.api.edge import Edge
 from rosfit.api.parameters import DEFAULT_LIMIT, Cursor, From, Limit, To, time_parameter
 from rosfit.kernel.paging import Page
@@ -95,8 +96,11 @@ class DeadLetterController(Controller):
         return await dead_letters.find(work, reason, device_id, cursor, limit)
 
     @post("/{letter_id:str}/replay", opt={"right": Right.DEAD_LETTERS}, status_code=200)
-    async def replay_dead_letter(self, letter_id: str, work: Work, edge: Edge) -> dict[str, Any]:
+    async def replay_dead_letter(
+        self, letter_id: str, request: Request[Any, Any, Any], work: Work, edge: Edge
+    ) -> dict[str, Any]:
         """Take the message again, as it came. 422 STILL_BAD when it still cannot be taken."""
         await edge.replay(work, await dead_letters.lock(work, letter_id))
         await dead_letters.mark_replayed(work, letter_id)
+        await record(work, request, "dead_letter.replay", letter_id)
         return {"id": letter_id, "status": "replayed"}

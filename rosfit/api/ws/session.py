@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
@@ -23,12 +24,18 @@ from rosfit.api.ws.channels import (
 )
 from rosfit.api.ws.codec import ClientMessage, Codec
 from rosfit.api.ws.outbox import Outbox
-from rosfit.fleet import repository as fleet
+from rosfit.fleet import service as fleet
+from rosfit.fleet.errors import DeviceNotFoundError
+from rosfit.fleet.models import Reach
 from rosfit.kernel.clock import format_time, now
-from rosfit.kernel.errors import RateLimitedError, RosfitError, UnauthenticatedError
+from rosfit.kernel.errors import RateLimitedError, RosfitError, UnauthenticatedError, UnavailableError
+from rosfit.kernel.feed import Event
 
 MESSAGES_PER_S = 100
 SUBSCRIPTIONS_LIMIT = 1_000
+
+# How long a revoked credential, or a device that went out of reach, may still be served.
+LOOK_AGAIN_S = 5.0
 
 
 class InvalidMessageError(RosfitError):
@@ -54,6 +61,9 @@ class Session:
         self._codec = codec
         self._outbox = outbox
         self._actor: Actor | None = None
+        self._token: str | None = None
+        # The devices in reach of a limited actor; None for all.
+        self._visible: frozenset[str] | None = None
         self._subscriptions: dict[str, tuple[Subscription, Callable[[], None]]] = {}
         self._times: deque[float] = deque(maxlen=MESSAGES_PER_S)
 
@@ -61,11 +71,13 @@ class Session:
     def actor(self) -> Actor | None:
         return self._actor
 
-    def authenticate(self, token: object, request_id: str | int | None = None) -> None:
+    async def authenticate(self, token: object, request_id: str | int | None = None) -> None:
         """Raises UnauthenticatedError."""
         if not isinstance(token, str):
             raise UnauthenticatedError("auth takes data.token, an access token")
-        self._actor = actor = self._edge.signer.verify(token)
+        self._token, self._actor = token, await self._edge.identities.identify(token)
+        await self._look_around()
+        actor = self._actor
         data = {"status": "authenticated", "user_id": actor.id, "role": actor.role}
         self._answer("auth_result", data, request_id=request_id)
 
@@ -74,6 +86,23 @@ class Session:
         if self._actor is None or self._actor.expires_at is None:
             return None
         return self._actor.expires_at - time.time()
+
+    async def look_again(self) -> None:
+        """Whether the credential still holds, and which devices it reaches. Raises UnauthenticatedError."""
+        if self._token is not None and (self.seconds_left() or 1) > 0:
+            self._actor = await self._edge.identities.identify(self._token)
+            await self._look_around()
+
+    async def _look_around(self) -> None:
+        if self._actor is None or self._actor.reach.is_everything:
+            self._visible = None
+            return
+        async with self._edge.open_work() as work:
+            self._visible = await fleet.within_reach(work, self._actor.reach)
+
+    def _push(self, event: Event) -> None:
+        if self._visible is None or event.key in self._visible:
+            self._outbox.push(event)
 
     def announce_expiry(self) -> None:
         self._error(AuthExpiredError("The token has run out: send auth with a new one within 10 s"), None)
@@ -113,7 +142,7 @@ class Session:
 
     async def _dispatch(self, message: ClientMessage) -> None:
         if message.type == "auth":
-            self.authenticate((message.data or {}).get("token"), message.request_id)
+            await self.authenticate((message.data or {}).get("token"), message.request_id)
             return
         if self._actor is None:
             raise UnauthenticatedError("The first message is auth")
@@ -134,12 +163,12 @@ class Session:
         channel = parse_channel(message.channel or "")
         options = self._options(message)
         check_right(actor, RIGHT_FOR[channel.kind])
-        await self._check_device(channel)
+        await self._check_device(channel, actor.reach)
         if len(self._subscriptions) >= SUBSCRIPTIONS_LIMIT and channel.text not in self._subscriptions:
             raise InvalidChannelError(f"At most {SUBSCRIPTIONS_LIMIT} channels on one socket; use a wildcard")
         self._drop(channel.text)
         throttle_s = min(max(options.throttle_ms or 0, 0), THROTTLE_LIMIT_MS) / 1000
-        subscription = Subscription(channel, frozenset(options.topics or ()), throttle_s, self._outbox.push)
+        subscription = Subscription(channel, frozenset(options.topics or ()), throttle_s, self._push)
         self._answer("subscribed", {}, channel=channel.text, request_id=message.request_id)
         unsubscribe = self._edge.feed.subscribe(channel.kind, channel.key, subscription.offer)  # type: ignore[arg-type]
         self._subscriptions[channel.text] = (subscription, unsubscribe)
@@ -151,12 +180,14 @@ class Session:
         except msgspec.ValidationError as error:
             raise InvalidMessageError(f"data of subscribe: {error}") from error
 
-    async def _check_device(self, channel: Channel) -> None:
+    async def _check_device(self, channel: Channel, reach: Reach) -> None:
         if channel.device_id is None:
             return
         async with self._edge.open_work() as work:
-            if not await fleet.statuses(work.connection, [channel.device_id]):
-                raise InvalidChannelError(f"No device {channel.device_id!r} is registered")
+            try:
+                await fleet.check_reach(work, channel.device_id, reach)
+            except DeviceNotFoundError as error:
+                raise InvalidChannelError(f"No device {channel.device_id!r} is registered") from error
 
     def _unsubscribe(self, message: ClientMessage) -> None:
         channel = parse_channel(message.channel or "")
@@ -193,13 +224,13 @@ class AuthExpiredSoftError(RosfitError):
 
 
 async def watch_expiry(session: Session, grace_s: float) -> None:
-    """Tell of the token's end; returns when no new one came within `grace_s`."""
+    """Look again every few seconds; returns when the token has run out and no new one came within `grace_s`."""
     while True:
         left = session.seconds_left()
-        if left is None:
-            await asyncio.sleep(1)
-        elif left > 0:
-            await asyncio.sleep(min(left, 60))
+        if left is None or left > 0:
+            await asyncio.sleep(LOOK_AGAIN_S if left is None else min(left, LOOK_AGAIN_S))
+            with contextlib.suppress(UnavailableError):
+                await session.look_again()
         else:
             session.announce_expiry()
             await asyncio.sleep(grace_s)

@@ -59,7 +59,7 @@ async def _serve(socket: Socket, edge: Edge, codec: Codec, session: Session, out
 async def _read(socket: Socket, session: Session) -> None:
     token = socket.query_params.get("token")
     if token is not None:
-        session.authenticate(token)
+        await session.authenticate(token)
     while True:
         event = await socket.receive()
         if event["type"] == "websocket.disconnect":
