@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 
 import structlog
 
@@ -12,6 +14,7 @@ from rosfit.accounts import service as accounts
 from rosfit.fleet import service as fleet
 from rosfit.fleet.service import BrokerAccess
 from rosfit.handler.hot import VITALS_EVERY_S, VitalsBook
+from rosfit.kernel.clock import now
 from rosfit.kernel.errors import UnavailableError
 from rosfit.kernel.work import Work
 from rosfit.telemetry import dead_letters
@@ -20,6 +23,8 @@ from rosfit.telemetry import service as telemetry
 log = structlog.get_logger(__name__)
 
 SILENCE_EVERY_S = 1.0
+# A round of a second that took so long was held up; what was heard meanwhile is written within as long again.
+STALL_S = 5.0
 HOUSEKEEPING_EVERY_S = 3600.0
 
 OpenWork = Callable[[], AbstractAsyncContextManager[Work]]
@@ -45,8 +50,24 @@ class Periodic:
         async with self._open_work() as work:
             await self._vitals.write(work)
 
+    async def watch_silence(self, hearing_for_s: Callable[[], float]) -> None:
+        """In the process that has the first ingest slot, for as long as it has it: who says nothing goes offline.
+
+        `hearing_for_s` tells for how long the broker has been heard without a break. While RosFit itself was deaf
+        nobody can be said to have been silent, so each device first gets the whole timeout to be heard again.
+        """
+        judged_at = time.monotonic()
+        while True:
+            await asyncio.sleep(SILENCE_EVERY_S)
+            if time.monotonic() - judged_at > STALL_S:
+                # The database stood still, and what was heard meanwhile is not written yet.
+                await asyncio.sleep(STALL_S)
+            judged_at = time.monotonic()
+            if hearing_for_s() > self._timeout_s:
+                await _try(self._mark_silent)
+
     async def run(self, elected: Elected) -> None:
-        """In one process at a time: silence, partitions, and what has run out."""
+        """In one process at a time: partitions, and what has run out."""
         while True:
             try:
                 async with elected() as lost:
@@ -56,23 +77,16 @@ class Periodic:
             await asyncio.sleep(1)
 
     async def _lead(self, lost: asyncio.Future[None]) -> None:
-        # After an outage the devices must first have the chance to be heard again.
-        patience_s = min(self._timeout_s, 10.0)
-        housekeeping_in_s = 0.0
         while not lost.done():
-            if housekeeping_in_s <= 0:
-                await _try(self._keep_house)
-                housekeeping_in_s = HOUSEKEEPING_EVERY_S
-            if patience_s <= 0:
-                await _try(self._mark_silent)
-            await asyncio.wait({lost}, timeout=SILENCE_EVERY_S)
-            patience_s -= SILENCE_EVERY_S
-            housekeeping_in_s -= SILENCE_EVERY_S
+            await _try(self._keep_house)
+            await asyncio.wait({lost}, timeout=HOUSEKEEPING_EVERY_S)
         lost.result()
 
     async def _mark_silent(self) -> None:
+        # By our own clock and from before the question: it may be held up, and what is heard meanwhile not be seen.
+        heard_before = now() - timedelta(seconds=self._timeout_s)
         async with self._open_work() as work:
-            await fleet.mark_silent(work, self._timeout_s)
+            await fleet.mark_silent(work, heard_before)
 
     async def _keep_house(self) -> None:
         await self.add_partitions()
@@ -101,3 +115,6 @@ async def _try(step: Callable[[], Awaitable[None]]) -> None:
         await step()
     except UnavailableError as error:
         log.warning("periodic_step_failed", step=step.__name__, why=error.detail)
+    except Exception:
+        # A fault of ours in one step must not end the process; the step comes round again.
+        log.exception("periodic_step_failed", step=step.__name__)

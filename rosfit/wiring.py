@@ -225,6 +225,8 @@ class _Parts:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(session.run())
             tasks.create_task(self._ingest.run(session, slot))
+            if slot == 0:
+                tasks.create_task(self._periodic.watch_silence(session.connected_for_s))
 
     async def finish(self) -> None:
         """The last vitals, so that ages are right after a restart."""

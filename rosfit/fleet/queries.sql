@@ -107,8 +107,7 @@ RETURNING d.device_id, n.previous, d.status, d.status_reason,
 SELECT d.device_id, d.status
 FROM devices d JOIN device_vitals v USING (device_id)
 WHERE d.status IN ('online', 'error')
-  AND coalesce(v.last_seen, d.status_since) < now() - make_interval(secs => %(timeout_s)s)
-  AND d.status_since < now() - make_interval(secs => %(timeout_s)s)
+  AND greatest(v.last_seen, d.status_since) < %(heard_before)s
 
 -- name: write_vitals
 UPDATE device_vitals v

@@ -170,9 +170,9 @@ async def change_status(
     return [StatusChange(*row) for row in await cursor.fetchall()]
 
 
-async def silent_devices(connection: Connection, timeout_s: float) -> list[tuple[str, str]]:
-    """(device_id, status) of every device not heard within `timeout_s`."""
-    cursor = await connection.execute(QUERIES["silent_devices"], {"timeout_s": timeout_s})
+async def silent_devices(connection: Connection, heard_before: datetime) -> list[tuple[str, str]]:
+    """(device_id, status) of every device that was last heard before that."""
+    cursor = await connection.execute(QUERIES["silent_devices"], {"heard_before": heard_before})
     return await cursor.fetchall()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 import msgspec
@@ -168,9 +168,9 @@ def status_event(changed: StatusChange) -> Event:
     return Event("status", changed.device_id, changed.status, msgspec.json.encode(changed), format_time(now()))
 
 
-async def mark_silent(work: Work, timeout_s: float) -> list[StatusChange]:
-    """Devices that were not heard within `timeout_s` go offline."""
-    silent = await repository.silent_devices(work.connection, timeout_s)
+async def mark_silent(work: Work, heard_before: datetime) -> list[StatusChange]:
+    """Devices that were last heard before that go offline."""
+    silent = await repository.silent_devices(work.connection, heard_before)
     changes = [
         (device_id, status, after.status, after.reason)
         for device_id, status in silent

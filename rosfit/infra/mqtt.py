@@ -12,6 +12,7 @@ import asyncio
 import random
 import socket
 import ssl
+import time
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -89,11 +90,15 @@ class IngestSession:
         self._inbox: list[Incoming] = []
         self._arrived = asyncio.Event()
         self._client: aiomqtt.Client | None = None
+        self._connected_at: float | None = None
         self._session = 0
 
     @property
     def connected(self) -> bool:
         return self._client is not None
+
+    def connected_for_s(self) -> float:
+        return 0.0 if self._connected_at is None else time.monotonic() - self._connected_at
 
     async def receive(self) -> list[Incoming]:
         await self._arrived.wait()
@@ -145,9 +150,11 @@ class IngestSession:
             try:
                 await self._resubscribe(client)
                 log.info("ingest_connected", slot=self._identifier)
+                self._connected_at = time.monotonic()
                 yield client._disconnected
             finally:
                 self._client = None
+                self._connected_at = None
 
     async def _resubscribe(self, client: aiomqtt.Client) -> None:
         options = SubscribeOptions(qos=1, noLocal=self._no_local, retainHandling=1)
