@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
+from tests.server import Client, running_server, until
 from tests.server import RunningServer as Server
-from tests.server import running_server, until
 
 PASSWORD = "a password that is long"
 
@@ -23,21 +22,20 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def client_with(server: Server, token: str) -> httpx.Client:
-    base = str(server.admin.base_url)
-    return httpx.Client(base_url=base, headers={"Authorization": f"Bearer {token}"}, timeout=20)
+def client_with(server: Server, token: str) -> Client:
+    return Client(server.url, token)
 
 
-def person(server: Server, name: str, role: str, **limits: Any) -> httpx.Client:
+def person(server: Server, name: str, role: str, **limits: Any) -> Client:
     """A signed-in user; made at the first call."""
-    body = {"email": f"{name}@example.com", "password": PASSWORD, "role": role, **limits}
+    body = {"email": f"{name}@people.example", "password": PASSWORD, "role": role, **limits}
     made = server.admin.post("/users", json=body)
     assert made.status_code in {201, 409}, made.text
-    login = server.admin.post("/auth/login", json={"email": body["email"], "password": PASSWORD})
+    login = server.anonymous().post("/auth/login", json={"email": body["email"], "password": PASSWORD})
     return client_with(server, login.json()["access_token"])
 
 
-def key(server: Server, *scopes: str, **limits: Any) -> tuple[dict[str, Any], httpx.Client]:
+def key(server: Server, *scopes: str, **limits: Any) -> tuple[dict[str, Any], Client]:
     made = server.admin.post("/api-keys", json={"name": "test", "scopes": list(scopes), **limits})
     assert made.status_code == 201, made.text
     return made.json(), client_with(server, made.json()["secret"])
@@ -87,9 +85,9 @@ def test_a_key_may_be_traded_for_an_access_token(server: Server) -> None:
 
 def test_client_credentials_answer_errors_in_the_form_of_rfc_6749(server: Server) -> None:
     wrong = {"grant_type": "client_credentials", "client_id": "key_x", "client_secret": "rfk_x"}
-    answer = httpx.post(f"{server.admin.base_url}/auth/token".replace("//auth", "/auth"), data=wrong)
+    answer = server.anonymous().post("/auth/token", data=wrong)
     assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
-    answer = httpx.post(f"{server.admin.base_url}/auth/token".replace("//auth", "/auth"), data={"grant_type": "password"})
+    answer = server.anonymous().post("/auth/token", data={"grant_type": "password"})
     assert (answer.status_code, answer.json()["error"]) == (400, "unsupported_grant_type")
 
 
@@ -143,19 +141,21 @@ def test_a_limit_to_a_saved_query_follows_the_query(server: Server) -> None:
 def test_a_disabled_user_is_signed_out_everywhere(server: Server) -> None:
     client = person(server, "leaver", "viewer")
     user_id = client.get("/auth/me").json()["id"]
-    login = server.admin.post("/auth/login", json={"email": "leaver@example.com", "password": PASSWORD}).json()
+    login = server.anonymous().post("/auth/login", json={"email": "leaver@people.example", "password": PASSWORD}).json()
     assert server.admin.patch(f"/users/{user_id}", json={"disabled": True}).status_code == 200
     until(lambda: client.get("/devices").status_code == 401, 5)
     refresh = server.admin.post("/auth/refresh", json={"refresh_token": login["refresh_token"]})
     assert refresh.status_code == 401
-    again = server.admin.post("/auth/login", json={"email": "leaver@example.com", "password": PASSWORD})
+    again = server.admin.post("/auth/login", json={"email": "leaver@people.example", "password": PASSWORD})
     assert again.status_code == 401
 
 
 def test_the_last_admin_stays(server: Server) -> None:
     me = server.admin.get("/auth/me").json()["id"]
     others = [
-        row["id"] for row in server.admin.get("/users?limit=200").json()["items"] if row["role"] == "admin" and row["id"] != me
+        row["id"]
+        for row in server.admin.get("/users?limit=200").json()["items"]
+        if row["role"] == "admin" and row["id"] != me
     ]
     for user_id in others:
         assert server.admin.delete(f"/users/{user_id}").status_code == 204
