@@ -21,7 +21,9 @@ from rosfit.api.edge import Edge
 from rosfit.api.errors import problem, to_rosfit_error
 from rosfit.api.middleware import RequestMiddleware
 from rosfit.api.openapi import openapi_document
+from rosfit.api.origins import SocketOrigins, cors_config
 from rosfit.api.routes import BASE, routes
+from rosfit.api.slow_clients import HEADERS_LIMIT_BYTES, ImpatientProtocol
 from rosfit.dashboard.errors import error_page
 from rosfit.kernel.work import Work
 from rosfit.settings import Settings
@@ -61,11 +63,12 @@ def make_app(edge: Edge) -> Litestar:
         template_config=dashboard.template_config(),
         # The document is served by `rosfit.api.system`, behind a credential.
         openapi_config=None,
+        cors_config=cors_config(edge.settings),
         request_max_body_size=BODY_LIMIT_BYTES,
         logging_config=None,
     )
     # Around the router and not in it, so that a path that nobody serves gets its id and headers, too.
-    app.asgi_handler = RequestMiddleware(app.asgi_handler, edge.metrics)
+    app.asgi_handler = SocketOrigins(RequestMiddleware(app.asgi_handler, edge.metrics), edge.settings)
     return app
 
 
@@ -131,6 +134,8 @@ def _uvicorn_config(app: Litestar, settings: Settings) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         server_header=False,
+        http=ImpatientProtocol,
+        h11_max_incomplete_event_size=HEADERS_LIMIT_BYTES,
         ws="websockets-sansio",
         ws_max_size=SOCKET_MESSAGE_LIMIT_BYTES,
         # Compression costs 28 to 60 % of the CPU per frame and saves nothing on a local network.

@@ -79,6 +79,16 @@ def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Scheme, host and port only. A wildcard would let every page on the web in."""
+    for origin in value:
+        parts = urlsplit(origin)
+        bare = f"{parts.scheme}://{parts.netloc}"
+        if "*" in origin or parts.scheme not in {"http", "https"} or not parts.hostname or origin.rstrip("/") != bare:
+            raise ValueError("not an origin")
+    return tuple(origin.rstrip("/").lower() for origin in value)
+
+
 def _parse_json(value: object) -> object:
     return json.loads(value) if isinstance(value, str) else value
 
@@ -152,6 +162,13 @@ class Settings(BaseSettings):
     ] = _setting(
         "addresses or networks, separated by commas",
         "Proxies whose X-Forwarded-… headers are believed.",
+        default=(),
+    )
+    cors_origins: Annotated[
+        tuple[str, ...], NoDecode, BeforeValidator(_split_commas), AfterValidator(_origins)
+    ] = _setting(
+        "origins such as https://app.example.com, separated by commas and without wildcards",
+        "Origins whose pages may call the API and open WebSockets from a browser.",
         default=(),
     )
     ingest_slots: int = _setting(

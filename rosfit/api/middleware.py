@@ -27,6 +27,9 @@ _HEADERS = [
     (b"cross-origin-opener-policy", b"same-origin"),
 ]
 
+# A year, for this host only: what else runs under its domain is not ours to decide.
+_OVER_TLS = [(b"strict-transport-security", b"max-age=31536000")]
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 
 # Asked every few seconds by machines; their lines would bury the others.
@@ -46,6 +49,7 @@ class RequestMiddleware:
         scope.setdefault("state", {})["request_id"] = request_id
         started = time.perf_counter()
         status = 500
+        wanted = _HEADERS + _OVER_TLS if scope["scheme"] == "https" else _HEADERS
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -53,7 +57,7 @@ class RequestMiddleware:
                 status = message["status"]
                 headers = list(message.get("headers", []))
                 present = {name.lower() for name, _ in headers}
-                headers += [pair for pair in _HEADERS if pair[0] not in present]
+                headers += [pair for pair in wanted if pair[0] not in present]
                 message["headers"] = [*headers, (b"x-request-id", request_id.encode())]
             await send(message)
 

@@ -19,7 +19,7 @@ ClientFrom = Callable[..., Client]
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[RunningServer]:
-    settings = {"ROSFIT_TRUSTED_PROXIES": PROXY_ADDRESS}
+    settings = {"ROSFIT_TRUSTED_PROXIES": PROXY_ADDRESS, "ROSFIT_CORS_ORIGINS": FRIEND}
     with running_server(**settings) as server:
         yield server
 
