@@ -8,6 +8,7 @@ from urllib.parse import quote, urlsplit
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
 from litestar.datastructures import Cookie
+from litestar.di import NamedDependency
 from litestar.handlers import BaseRouteHandler
 from litestar.response import Redirect
 
@@ -37,7 +38,7 @@ class SignInNeededError(UnauthenticatedError):
         self.place = place
 
 
-async def provide_actor(request: AnyRequest, work: Work) -> Actor:
+async def provide_actor(request: AnyRequest, work: NamedDependency[Work]) -> Actor:
     """The person behind the cookie, who has the right that the handler names in its `opt`."""
     token = request.cookies.get(COOKIE)
     actor = await accounts.session_actor(work, token) if token else None

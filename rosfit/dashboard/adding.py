@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import msgspec
 from litestar import get, post
 from litestar.di import NamedDependency
+from litestar.params import FromPath
 from litestar.response import Template
 
 from rosfit.accounts.models import Actor
@@ -21,6 +22,7 @@ from rosfit.fleet.errors import DeviceExistsError
 from rosfit.fleet.models import DEVICE_TYPES, Device, NewDevice
 from rosfit.kernel.clock import format_time, now, parse_time
 from rosfit.kernel.work import Work
+from rosfit.protocol.access import ALL_SCOPES
 from rosfit.settings import Settings
 from rosfit.telemetry import repository as telemetry
 
@@ -110,8 +112,7 @@ async def _connect(
     """Issue a credential, which is shown this once. The broker learns of it as soon as it is committed."""
     password = OWN_PASSWORD
     if access is not None:
-        scopes: tuple[fleet.Scope, ...] = ("publish", "subscribe")
-        password = (await fleet.issue_credential(work, edge.hash_device_token, device.device_id, scopes, None)).token
+        password = (await fleet.issue_credential(work, edge.hash_device_token, device.device_id, ALL_SCOPES, None)).token
     address = broker_address(settings, request.url.hostname or settings.host)
     command = connect_command(device.type, device.device_id, password, address)
     progress = await _progress(work, device, address, 0.0)
@@ -126,7 +127,7 @@ async def _progress(work: Work, device: Device, address: BrokerAddress, waited_s
 @post("/robots/{device_id:str}/credential", opt=WRITE, status_code=200)
 async def new_credential(
     request: AnyRequest,
-    device_id: str,
+    device_id: FromPath[str],
     work: NamedDependency[Work],
     broker_access: NamedDependency[Access],
     edge: NamedDependency[Hashing],
@@ -134,19 +135,19 @@ async def new_credential(
     actor: NamedDependency[Actor],
 ) -> Template:
     """A new command for a device; the credential before it ends."""
-    device = await fleet.get(work, device_id)
+    device = await fleet.get(work, device_id, actor.reach)
     return render(await _connect(request, work, broker_access, edge, settings, device))
 
 
 @get("/robots/{device_id:str}/checklist", opt=READ)
 async def show_checklist(
     request: AnyRequest,
-    device_id: str,
+    device_id: FromPath[str],
     work: NamedDependency[Work],
     settings: NamedDependency[Settings],
     actor: NamedDependency[Actor],
 ) -> Template:
-    device = await fleet.get(work, device_id)
+    device = await fleet.get(work, device_id, actor.reach)
     since = str(request.query_params.get("since", ""))
     address = broker_address(settings, request.url.hostname or settings.host)
     progress = await _progress(work, device, address, _seconds_since(since))

@@ -16,8 +16,7 @@ from rosfit.dashboard.access import AnyRequest
 from rosfit.dashboard.live import FleetWatch, event_stream, stop_of
 from rosfit.dashboard.rendering import Page, Shell, render, shell_for
 from rosfit.fleet import repository, service
-from rosfit.fleet.models import DEVICE_TYPES, STATUSES, Device, DeviceFilter
-from rosfit.kernel import paging
+from rosfit.fleet.models import DEVICE_TYPES, STATUSES, Device, DeviceFilter, Reach
 from rosfit.kernel.clock import format_time, now
 from rosfit.kernel.feed import Feed
 from rosfit.kernel.work import Work
@@ -126,7 +125,7 @@ def question_of(request: AnyRequest) -> Question:
 @get("/", opt=READ)
 async def show_fleet(request: AnyRequest, work: NamedDependency[Work], actor: NamedDependency[Actor]) -> Template:
     question = question_of(request)
-    robots = await find_robots(work, question)
+    robots = await find_robots(work, question, actor.reach)
     shell = shell_for(actor)
     if "hx-request" in request.headers and "hx-history-restore-request" not in request.headers:
         return render(RobotsFragment(shell, robots), headers=_address(request, question))
@@ -143,10 +142,10 @@ def _address(request: AnyRequest, question: Question) -> dict[str, str]:
     return {header: question.url()}
 
 
-async def find_robots(work: Work, question: Question) -> Robots:
+async def find_robots(work: Work, question: Question, reach: Reach) -> Robots:
     wanted = question.wanted()
-    page = await service.find(work, wanted, question.cursor or None, PAGE_SIZE)
-    counts = await service.counts(work, wanted)
+    page = await service.find(work, wanted, question.cursor or None, PAGE_SIZE, reach)
+    counts = await service.counts(work, wanted, reach)
     present = sum(count for status, count in counts.items() if status != "decommissioned")
     return Robots(
         question,
@@ -183,6 +182,7 @@ async def fleet_events(
 ) -> Stream:
     """Rows of the page that the same query shows, when something is heard of them, and every status change."""
     question = question_of(request)
-    found: paging.Page[Device] = await service.find(work, question.wanted(), question.cursor or None, PAGE_SIZE)
-    watch = FleetWatch(feed, [device.device_id for device in found.items])
+    page = await service.find(work, question.wanted(), question.cursor or None, PAGE_SIZE, actor.reach)
+    shown = [device.device_id for device in page.items]
+    watch = FleetWatch(feed, shown, await service.within_reach(work, actor.reach))
     return event_stream(watch, stop_of(request), every_s=ROWS_EVERY_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -64,11 +64,12 @@ class _Subscriptions:
 
 
 class FleetWatch(_Subscriptions):
-    """When each robot of a page was heard, its battery, and every change of status."""
+    """When each robot of a page was heard, its battery, and every change of status within reach (None: all)."""
 
-    def __init__(self, feed: Feed, device_ids: Sequence[str]) -> None:
+    def __init__(self, feed: Feed, device_ids: Sequence[str], reach: Collection[str] | None = None) -> None:
         super().__init__(feed)
         self._device_ids = device_ids
+        self._reach = reach
         self._heard: dict[str, str] = {}
         self._batteries: dict[str, Event] = {}
         self._changes: deque[bytes] = deque(maxlen=STATUS_CHANGES)
@@ -86,8 +87,9 @@ class FleetWatch(_Subscriptions):
         self.some.set()
 
     def _on_status(self, event: Event) -> None:
-        self._changes.append(event.data)
-        self.some.set()
+        if self._reach is None or event.key in self._reach:
+            self._changes.append(event.data)
+            self.some.set()
 
     def take(self) -> list[tuple[str, bytes]]:
         heard, self._heard = self._heard, {}

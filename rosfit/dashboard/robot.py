@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import msgspec
 from litestar import Response, get
 from litestar.di import NamedDependency
+from litestar.params import FromPath
 from litestar.response import Stream, Template
 
 from rosfit.accounts.models import Actor
@@ -19,7 +20,7 @@ from rosfit.dashboard.injected import Hot
 from rosfit.dashboard.live import RobotWatch, event_stream, stop_of
 from rosfit.dashboard.rendering import NO_STORE, Page, Shell, render, shell_for
 from rosfit.fleet import service as fleet
-from rosfit.fleet.models import Device
+from rosfit.fleet.models import Device, Reach
 from rosfit.kernel.clock import format_time, now, parse_time
 from rosfit.kernel.errors import BadRequestError
 from rosfit.kernel.feed import Feed
@@ -58,8 +59,8 @@ class RobotPage(Page):
     state: RobotState
 
 
-async def state_of(work: Work, hot: Hot, device_id: str) -> RobotState:
-    device = await fleet.get(work, device_id)
+async def state_of(work: Work, hot: Hot, device_id: str, reach: Reach) -> RobotState:
+    device = await fleet.get(work, device_id, reach)
     samples = await telemetry.latest(work, hot, device_id)
     logs = await telemetry.logs(work, device_id, None, None, LOG_PAGE)
     return RobotState(format_time(now()), device, samples, logs)
@@ -67,34 +68,34 @@ async def state_of(work: Work, hot: Hot, device_id: str) -> RobotState:
 
 @get("/robots/{device_id:str}", opt=READ)
 async def show_robot(
-    device_id: str, work: NamedDependency[Work], hot: NamedDependency[Hot], actor: NamedDependency[Actor]
+    device_id: FromPath[str], work: NamedDependency[Work], hot: NamedDependency[Hot], actor: NamedDependency[Actor]
 ) -> Template:
-    state = await state_of(work, hot, device_id)
+    state = await state_of(work, hot, device_id, actor.reach)
     return render(RobotPage(shell_for(actor), state.device, state))
 
 
 @get("/robots/{device_id:str}/events", opt=READ)
 async def robot_events(
     request: AnyRequest,
-    device_id: str,
+    device_id: FromPath[str],
     work: NamedDependency[Work],
     hot: NamedDependency[Hot],
     feed: NamedDependency[Feed],
     actor: NamedDependency[Actor],
 ) -> Stream:
     """The state first, so that a page that was away misses nothing; then what changes."""
-    state = await state_of(work, hot, device_id)
+    state = await state_of(work, hot, device_id, actor.reach)
     watch = RobotWatch(feed, device_id, msgspec.json.encode(state))
     return event_stream(watch, stop_of(request), every_s=EVENTS_EVERY_S)
 
 
 @get("/robots/{device_id:str}/series.json", opt=READ)
 async def robot_series(
-    request: AnyRequest, device_id: str, work: NamedDependency[Work], actor: NamedDependency[Actor]
+    request: AnyRequest, device_id: FromPath[str], work: NamedDependency[Work], actor: NamedDependency[Actor]
 ) -> Response[Series]:
     """Lines of one stream's fields over shared buckets, at most `points` of them."""
     query = request.query_params
-    await fleet.get(work, device_id)
+    await fleet.check_reach(work, device_id, actor.reach)
     series = await telemetry.series(
         work,
         device_id,
@@ -124,10 +125,10 @@ def _points(text: str) -> int:
 
 @get("/robots/{device_id:str}/logs.json", opt=READ)
 async def robot_logs(
-    request: AnyRequest, device_id: str, work: NamedDependency[Work], actor: NamedDependency[Actor]
+    request: AnyRequest, device_id: FromPath[str], work: NamedDependency[Work], actor: NamedDependency[Actor]
 ) -> Response[Slice[LogLine]]:
     """The log before `cursor`, newest first."""
-    await fleet.get(work, device_id)
+    await fleet.check_reach(work, device_id, actor.reach)
     levels = [str(level) for level in request.query_params.getall("level", [])] or None
     page = await telemetry.logs(work, device_id, levels, request.query_params.get("cursor"), LOG_PAGE)
     return Response(page, headers=NO_STORE)
@@ -135,14 +136,14 @@ async def robot_logs(
 
 @get("/robots/{device_id:str}/frame/{name:path}", opt=READ)
 async def robot_frame(
-    device_id: str,
-    name: PurePosixPath,
+    device_id: FromPath[str],
+    name: FromPath[PurePosixPath],
     work: NamedDependency[Work],
     hot: NamedDependency[Hot],
     actor: NamedDependency[Actor],
 ) -> Response[bytes]:
     """The newest frame: shown if it is a picture, else offered as a file."""
-    await fleet.get(work, device_id)
+    await fleet.check_reach(work, device_id, actor.reach)
     frame = await telemetry.frame(work, hot, device_id, str(name).strip("/"))
     shown = frame.content_type.split(";")[0].strip().lower()
     headers = NO_STORE | {"X-Content-Type-Options": "nosniff", "X-Frame-Time": format_time(frame.time)}

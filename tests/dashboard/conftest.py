@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
 import pytest
+from litestar import Litestar
+from litestar.di import Provide
 from psycopg import sql
 
 from rosfit.accounts import service as accounts
 from rosfit.accounts.models import NewUser, Role
 from rosfit.accounts.setup import SetupToken
-from rosfit.api.edge import Edge
-from rosfit.app import make_app
+from rosfit.dashboard import routes, template_config
 from rosfit.dashboard.access import COOKIE
 from rosfit.infra.embedded.ports import free_port
 from rosfit.infra.postgres import make_pool, migrate
 from rosfit.infra.redis import open_store
 from rosfit.kernel.feed import Feed
-from rosfit.kernel.metrics import Metrics
 from rosfit.kernel.work import Work
 from rosfit.settings import Settings
-from rosfit.supervisor import Endpoints
+from rosfit.supervisor import Endpoints, Supervisor
 from rosfit.wiring import work_opener
-from tests.dashboard.broker_book import BrokerBook
 
 BASE = "http://rosfit.test"
 
@@ -52,16 +55,60 @@ class Running:
 
 
 @pytest.fixture(scope="session")
-def running(worker_id: str) -> Iterator[Running]:
-    """One server for the whole session. Its servers' user must be able to reach the data folder."""
+def data_dir() -> Iterator[Path]:
+    """A folder that the servers' user can reach; pytest's own are closed to it."""
     parent = Path(tempfile.mkdtemp(prefix="rosfit-dashboard-"))
     parent.chmod(0o711)
-    # Each worker of a parallel run looks for free ports in a range of its own.
+    yield parent
+    shutil.rmtree(parent)
+
+
+@pytest.fixture(scope="session")
+def first_port(worker_id: str) -> int:
+    """Each worker of a parallel run looks for free ports in a range of its own."""
     worker = int(worker_id.removeprefix("gw")) if worker_id.startswith("gw") else 0
-    port = free_port(25_000 + worker * 200)
+    return 25_000 + worker * 100
+
+
+@pytest.fixture(scope="session")
+def endpoints(data_dir: Path, first_port: int) -> Iterator[Endpoints]:
+    """PostgreSQL and Valkey (and a broker nobody asks), kept by a loop in a thread of its own."""
+    mqtt_port = free_port(first_port)
+    settings = Settings(data_dir=data_dir / "parts", mqtt_port=mqtt_port, mqtt_ws_port=free_port(mqtt_port + 1))
+    found: Future[Endpoints] = Future()
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def keep() -> None:
+        async with Supervisor(settings, lambda line: None) as endpoints:
+            found.set_result(endpoints)
+            await stop.wait()
+
+    def run() -> None:
+        try:
+            loop.run_until_complete(keep())
+        except BaseException as error:
+            found.set_exception(error)
+            raise
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield found.result(timeout=60)
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def running(data_dir: Path, first_port: int) -> Iterator[Running]:
+    """`rosfit serve`, one for the whole session."""
+    port = free_port(first_port + 50)
     mqtt_port = free_port(port + 1)
     settings = Settings(
-        data_dir=parent / "data", port=port, mqtt_port=mqtt_port, mqtt_ws_port=0, heartbeat_timeout_s=5
+        data_dir=data_dir / "whole",
+        port=port,
+        mqtt_port=mqtt_port,
+        mqtt_ws_port=free_port(mqtt_port + 1),
+        heartbeat_timeout_s=5,
     )
     process = start(settings)
     try:
@@ -69,7 +116,6 @@ def running(worker_id: str) -> Iterator[Running]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=20)
-        shutil.rmtree(parent)
 
 
 def start(settings: Settings) -> subprocess.Popen[str]:
@@ -88,13 +134,13 @@ def start(settings: Settings) -> subprocess.Popen[str]:
 
 
 @pytest.fixture(scope="session")
-def template_database(running: Running) -> Iterator[str]:
+def template_database(endpoints: Endpoints) -> str:
     """A migrated, empty database, of which every test gets a copy."""
-    url = Endpoints.discover(running.settings).database_url
+    url = endpoints.database_url
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE dashboard_template")
     migrate(_with_database(url, "dashboard_template"))
-    yield url
+    return url
 
 
 def _with_database(url: str, name: str) -> str:
@@ -111,45 +157,66 @@ def database_url(template_database: str) -> Iterator[str]:
 
 
 @dataclass
-class Site:
-    """The application in this process, and a browser-like client without a session."""
+class Parts:
+    """What the pages take from the application's edge, and what the tests look at."""
 
-    edge: Edge
+    open_work: Callable[[], AbstractAsyncContextManager[Work]]
+    setup_token: SetupToken
+
+    def hash_device_token(self, token: str) -> str:
+        return f"hash of {token}"
+
+
+@dataclass
+class Site:
+    """The pages in this process, and a browser-like client without a session."""
+
+    edge: Parts
     client: httpx.AsyncClient
-    broker: BrokerBook
 
     async def sign_in_as(self, role: Role) -> None:
         async with self.edge.open_work() as work:
             user = await accounts.add_user(work, NewUser(f"{role}@example.org", "correct horse", role, role))
             self.client.cookies.set(COOKIE, await accounts.open_session(work, user))
 
-    def work(self) -> AsyncIterator[Work]:
-        return self.edge.open_work()
+
+@pytest.fixture(scope="session")
+def pages() -> tuple[Litestar, dict[str, Any]]:
+    """The pages, and what is injected into them: each test puts its own in. Making them takes a third of a second."""
+    injected: dict[str, Any] = {}
+
+    async def provide_work() -> AsyncIterator[Work]:
+        async with injected["edge"].open_work() as work:
+            yield work
+
+    def provide(name: str) -> Provide:
+        return Provide(lambda: injected[name], sync_to_thread=False)
+
+    names = ("edge", "setup_token", "feed", "hot", "settings", "broker_access")
+    app = Litestar(
+        route_handlers=routes(),
+        dependencies={"work": Provide(provide_work)} | {name: provide(name) for name in names},
+        template_config=template_config(),
+        openapi_config=None,
+        logging_config=None,
+    )
+    return app, injected
 
 
 @pytest.fixture
-async def site(running: Running, database_url: str, tmp_path: Path) -> AsyncIterator[Site]:
+async def site(
+    endpoints: Endpoints, database_url: str, pages: tuple[Litestar, dict[str, Any]], tmp_path: Path
+) -> AsyncIterator[Site]:
+    app, injected = pages
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(make_pool(database_url, max_size=4))
-        store = await stack.enter_async_context(open_store(Endpoints.discover(running.settings).redis_url))
+        store = await stack.enter_async_context(open_store(endpoints.redis_url))
+        await store.forget_latest()
         feed = Feed()
-        open_work = work_opener(pool, feed)
-        async with open_work() as work:
-            signer = await accounts.load_signer(work)
-        broker = BrokerBook()
-        edge = Edge(
-            settings=running.settings,
-            open_work=open_work,
-            hot=store,
-            feed=feed,
-            metrics=Metrics(),
-            signer=signer,
-            setup_token=SetupToken(tmp_path / "setup-token"),
-            broker_access=broker,
-            hash_device_token=lambda token: f"hash of {token}",
-            checks={},
-            replay=None,
-        )
-        transport = httpx.ASGITransport(app=make_app(edge), raise_app_exceptions=True)
+        parts = Parts(work_opener(pool, feed), SetupToken(tmp_path / "setup-token"))
+        # The pages only ask whether there are accounts of a broker, not what is in them.
+        injected |= {"edge": parts, "setup_token": parts.setup_token, "feed": feed, "hot": store}
+        injected |= {"settings": Settings(), "broker_access": object()}
+        transport = httpx.ASGITransport(app=app)
         client = httpx.AsyncClient(transport=transport, base_url=BASE, headers={"Accept": "text/html"})
-        yield Site(edge, await stack.enter_async_context(client), broker)
+        yield Site(parts, await stack.enter_async_context(client))

@@ -7,11 +7,11 @@ import shlex
 from pathlib import Path
 
 import pytest
-from rosfit_bridge.config import parse
 
 from rosfit.dashboard.connecting import BrokerAddress, broker_address, checklist, connect_command
 from rosfit.fleet.models import Device
 from rosfit.settings import Settings
+from rosfit_bridge.config import parse
 
 HERE = BrokerAddress("10.0.0.5", 1883, "tcp", False, False)
 
