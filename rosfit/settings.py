@@ -30,6 +30,7 @@ from rosfit.kernel.errors import RosfitError
 ENV_PREFIX = "ROSFIT_"
 CONFIG_NAME = "rosfit.toml"
 _MASK = "***"
+_SECRETS = frozenset({"mqtt_hook_token"})
 _MASKED_PARAMETER = "password|passwd|secret|token|key"
 
 
@@ -153,6 +154,29 @@ class Settings(BaseSettings):
     mqtt_wss_port: int = _port(
         "MQTT over secure WebSocket port of the embedded broker, once it has a certificate.", 8084
     )
+    mqtt_cert_port: int = _port(
+        "MQTT over TLS port of the embedded broker for devices with a certificate, once there is a CA.", 8885
+    )
+    tls: bool = _setting(
+        "true or false",
+        "Serve HTTPS and wss, and MQTT over TLS. Without tls_cert RosFit makes a certificate of its own.",
+        default=False,
+    )
+    tls_cert: Path | None = _setting("a PEM file", "Certificate of the server, with its chain.")
+    tls_key: Path | None = _setting("a PEM file", "Private key of tls_cert.")
+    tls_min_version: Literal["1.2", "1.3"] = _setting(
+        "1.2 or 1.3", "Oldest TLS version that HTTPS and wss take; MQTT takes 1.2 and 1.3.", default="1.3"
+    )
+    insecure: bool = _setting(
+        "true or false",
+        "Listen beyond this machine without TLS: passwords and tokens can then be read on the way.",
+        default=False,
+    )
+    mqtt_hook_token: str | None = _setting(
+        "a secret of at least 16 characters",
+        "Lets a broker of your own ask who may connect, at /api/v1/mqtt/…. Unset: nobody may ask.",
+        min_length=16,
+    )
     public_url: Annotated[str | None, _url_of("http", "https")] = _setting(
         "http://… or https://…",
         "Address under which browsers and robots reach this server. Unset: host and port.",
@@ -222,6 +246,10 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)
 
+    @property
+    def scheme(self) -> Literal["http", "https"]:
+        return "https" if self.tls else "http"
+
     def origin(self, name: str) -> str:
         """Where the value of `name` came from: a flag, a variable, a file or `default`."""
         return self._origins.get(name, "default")
@@ -229,6 +257,8 @@ class Settings(BaseSettings):
     def masked(self, name: str) -> Any:
         """The value of `name` as it may be printed: passwords in URLs become `***`."""
         value = getattr(self, name)
+        if name in _SECRETS and value is not None:
+            return _MASK
         if name.endswith("_url") and value is not None:
             return mask_url(value)
         return str(value) if isinstance(value, Path) else value
@@ -296,6 +326,9 @@ def _origin(source: str, name: str) -> str:
 def _validated(values: dict[str, Any], origins: dict[str, str]) -> Settings:
     if unknown := values.keys() - Settings.model_fields.keys():
         raise SettingsError("\n".join(_unknown_lines(sorted(unknown), origins)))
+    for name in ("tls_cert", "tls_key"):
+        if name in values:
+            values[name] = Path(str(values[name])).expanduser().absolute()
     if "data_dir" in values:
         values["data_dir"] = Path(str(values["data_dir"])).expanduser().absolute()
     try:
@@ -320,5 +353,5 @@ def _bad_value(name: str, value: object, origin: str) -> str:
     extra = Settings.model_fields[name].json_schema_extra
     expected = extra["expected"] if isinstance(extra, dict) else "another value"
     # A URL that did not parse may hold a password anywhere, so it is not repeated.
-    shown = "the value" if name.endswith("_url") else repr(value)
+    shown = "the value" if name.endswith("_url") or name in _SECRETS else repr(value)
     return f"{name} ({origin}): {shown} is not valid; expected {expected}."

@@ -14,7 +14,7 @@ from types import TracebackType
 from rosfit.infra.embedded.broker_accounts import SERVER_PASSWORD, BrokerAccounts
 from rosfit.infra.embedded.data_folder import DataFolder
 from rosfit.infra.embedded.errors import NotRunningError
-from rosfit.infra.embedded.mosquitto import MosquittoServer
+from rosfit.infra.embedded.mosquitto import MosquittoServer, RunningMosquitto
 from rosfit.infra.embedded.postgres import PostgresServer
 from rosfit.infra.embedded.server import Keeper
 from rosfit.infra.embedded.unprivileged import server_user
@@ -111,7 +111,7 @@ class Supervisor:
         broker = MosquittoServer(self._folder, self._settings, accounts, self._report)
         keeper = Keeper(broker, self._report)
         self.keepers[broker.name] = keeper
-        accounts.connect(lambda probe: broker.reload(keeper.send, probe))
+        accounts.connect(RunningMosquitto(broker, keeper))
         return broker.url
 
     async def _start_all(self) -> None:

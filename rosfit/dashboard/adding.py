@@ -112,7 +112,8 @@ async def _connect(
     """Issue a credential, which is shown this once. The broker learns of it as soon as it is committed."""
     password = OWN_PASSWORD
     if access is not None:
-        password = (await fleet.issue_credential(work, edge.hash_device_token, device.device_id, ALL_SCOPES, None)).token
+        issued = await fleet.issue_credential(work, edge.hash_device_token, device.device_id, ALL_SCOPES, None)
+        password = issued.token
     address = broker_address(settings, request.url.hostname or settings.host)
     command = connect_command(device.type, device.device_id, password, address)
     progress = await _progress(work, device, address, 0.0)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from rosfit.kernel.errors import ConflictError, InvalidError, NotFoundError
+from rosfit.kernel.errors import (
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
 
 
 class DeviceNotFoundError(NotFoundError):
@@ -48,3 +54,48 @@ class GroupExistsError(ConflictError):
 class GroupInUseError(ConflictError):
     code = "GROUP_IN_USE"
     title = "Somebody's rights are limited to this group"
+
+
+class CredentialNotFoundError(NotFoundError):
+    code = "CREDENTIAL_NOT_FOUND"
+    title = "There is no such credential"
+
+
+class CertificateNotFoundError(NotFoundError):
+    code = "CERTIFICATE_NOT_FOUND"
+    title = "There is no such certificate"
+
+
+class NoAuthorityError(ConflictError):
+    code = "NO_CERTIFICATE_AUTHORITY"
+    title = "This server has no certificate authority yet"
+
+
+class AuthorityExistsError(ConflictError):
+    code = "CERTIFICATE_AUTHORITY_EXISTS"
+    title = "This server has a certificate authority already"
+
+
+class SigningRequestError(InvalidError):
+    code = "INVALID_CSR"
+    title = "The certificate signing request cannot be signed"
+
+
+class EnrolmentTokenError(UnauthenticatedError):
+    code = "ENROLMENT_TOKEN_INVALID"
+    title = "The enrolment token is not valid"
+
+
+class EnrolmentNotFoundError(NotFoundError):
+    code = "ENROLMENT_NOT_FOUND"
+    title = "There is no such enrolment"
+
+
+class EnrolmentDecidedError(ConflictError):
+    code = "ENROLMENT_DECIDED"
+    title = "This enrolment has been decided already"
+
+
+class EnrolmentDeniedError(PermissionDeniedError):
+    code = "ENROLMENT_DENIED"
+    title = "This enrolment was denied"

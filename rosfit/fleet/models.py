@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from rosfit.kernel.clock import WireTime
+from rosfit.protocol.access import Scope
 
 DeviceType = Literal["ros2_robot", "micro_ros_mcu", "mqtt_device", "gateway", "simulator"]
 Status = Literal["provisioning", "online", "offline", "error", "maintenance", "decommissioned"]
@@ -117,6 +119,9 @@ class Vitals(msgspec.Struct, frozen=True):
     pose: dict[str, float] | None = None
 
 
+CredentialKind = Literal["password", "jwt"]
+
+
 class Credential(msgspec.Struct, frozen=True):
     """An MQTT credential as it is given out once; only a hash of the token is kept."""
 
@@ -125,3 +130,61 @@ class Credential(msgspec.Struct, frozen=True):
     token: str
     scopes: list[str]
     expires_at: WireTime | None
+    id: str = ""
+    kind: CredentialKind = "password"
+
+
+class CredentialInfo(msgspec.Struct, frozen=True):
+    """A credential as lists show it."""
+
+    id: str
+    device_id: str
+    username: str
+    kind: CredentialKind
+    scopes: list[str]
+    created_at: WireTime
+    expires_at: WireTime | None
+    revoked_at: WireTime | None
+
+
+class LiveCredential(msgspec.Struct, frozen=True):
+    """A credential that is neither revoked nor run out, as brokers need it."""
+
+    id: str
+    device_id: str
+    username: str
+    kind: CredentialKind
+    broker_hash: str
+    scopes: list[Scope]
+
+    def answers_to(self, username: str) -> bool:
+        """By its own user name; a JWT by the device's id, too, since it says itself which one it is."""
+        return username == self.username or (self.kind == "jwt" and username == self.device_id)
+
+
+class Certificate(msgspec.Struct, frozen=True):
+    """A certificate of a device; `serial` is hexadecimal, `fingerprint` the SHA-256 of its DER form."""
+
+    serial: str
+    device_id: str
+    fingerprint: str
+    created_at: WireTime
+    expires_at: WireTime
+    revoked_at: WireTime | None
+
+
+class Revoked(msgspec.Struct, frozen=True):
+    """A certificate that was revoked before it ran out; `serial` is hexadecimal."""
+
+    serial: str
+    device_id: str
+    revoked_at: datetime
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """Who may connect to a broker: live credentials and devices with a certificate; and what is revoked."""
+
+    credentials: list[LiveCredential]
+    certified: frozenset[str] = frozenset()
+    revoked: list[Revoked] = []
+

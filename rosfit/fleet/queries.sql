@@ -125,18 +125,115 @@ FROM unnest(%(device_ids)s::text[], %(layouts)s::text[]) AS n(device_id, layout)
 WHERE d.device_id = n.device_id AND d.layout IS DISTINCT FROM n.layout::jsonb
 
 -- name: insert_credential
-INSERT INTO device_credentials (credential_id, device_id, username, broker_hash, scopes, expires_at)
-VALUES (%(credential_id)s, %(device_id)s, %(device_id)s, %(broker_hash)s, %(scopes)s, %(expires_at)s)
+INSERT INTO device_credentials (credential_id, device_id, username, kind, broker_hash, scopes, expires_at)
+VALUES (%(credential_id)s, %(device_id)s, %(username)s, %(kind)s, %(broker_hash)s, %(scopes)s, %(expires_at)s)
 RETURNING wire_time(expires_at)
 
 -- name: revoke_credentials
 UPDATE device_credentials SET revoked_at = now() WHERE device_id = %(device_id)s AND revoked_at IS NULL
 
--- name: broker_accounts
-SELECT DISTINCT ON (device_id) device_id, broker_hash
+-- name: revoke_username
+UPDATE device_credentials SET revoked_at = now() WHERE username = %(username)s AND revoked_at IS NULL
+
+-- name: revoke_credential
+UPDATE device_credentials SET revoked_at = now()
+WHERE device_id = %(device_id)s AND credential_id = %(credential_id)s AND revoked_at IS NULL
+RETURNING credential_id
+
+-- name: end_credentials
+UPDATE device_credentials SET expires_at = least(expires_at, %(expires_at)s)
+WHERE device_id = %(device_id)s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+
+-- name: list_credentials
+SELECT credential_id AS id, device_id, username, kind, scopes, wire_time(created_at) AS created_at,
+       wire_time(expires_at) AS expires_at, wire_time(revoked_at) AS revoked_at
+FROM device_credentials
+WHERE device_id = %(device_id)s
+ORDER BY credential_id DESC
+LIMIT 200
+
+-- name: live_credentials
+SELECT credential_id AS id, device_id, username, kind, broker_hash, scopes
 FROM device_credentials
 WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
-ORDER BY device_id, created_at DESC
+  AND (%(device_id)s::text IS NULL OR device_id = %(device_id)s)
+ORDER BY username
 
 -- name: next_expiry
 SELECT min(expires_at) FROM device_credentials WHERE revoked_at IS NULL AND expires_at > now()
+
+-- name: insert_certificate
+INSERT INTO device_certificates (serial, device_id, fingerprint, expires_at)
+VALUES (%(serial)s, %(device_id)s, %(fingerprint)s, %(expires_at)s)
+
+-- name: list_certificates
+SELECT serial, device_id, fingerprint, wire_time(created_at) AS created_at,
+       wire_time(expires_at) AS expires_at, wire_time(revoked_at) AS revoked_at
+FROM device_certificates
+WHERE device_id = %(device_id)s
+ORDER BY device_certificates.created_at DESC
+LIMIT 200
+
+-- name: revoke_certificate
+UPDATE device_certificates SET revoked_at = now()
+WHERE device_id = %(device_id)s AND serial = %(serial)s AND revoked_at IS NULL
+RETURNING serial
+
+-- name: revoke_certificates
+UPDATE device_certificates SET revoked_at = now() WHERE device_id = %(device_id)s AND revoked_at IS NULL
+
+-- name: certified_devices
+SELECT DISTINCT device_id FROM device_certificates
+WHERE revoked_at IS NULL AND expires_at > now() AND (%(device_id)s::text IS NULL OR device_id = %(device_id)s)
+
+-- name: revoked_certificates
+SELECT serial, device_id, revoked_at FROM device_certificates WHERE revoked_at IS NOT NULL AND expires_at > now()
+ORDER BY serial
+
+-- name: insert_enrolment_token
+INSERT INTO enrolment_tokens (token_id, name, token_hash, device_type, tags, approval, max_uses, created_by, expires_at)
+VALUES (%(token_id)s, %(name)s, %(token_hash)s, %(device_type)s, %(tags)s, %(approval)s, %(max_uses)s,
+        %(created_by)s, %(expires_at)s)
+RETURNING wire_time(created_at), wire_time(expires_at)
+
+-- name: list_enrolment_tokens
+SELECT token_id AS id, name, device_type, tags, approval, max_uses, uses, created_by,
+       wire_time(created_at) AS created_at, wire_time(expires_at) AS expires_at
+FROM enrolment_tokens
+WHERE revoked_at IS NULL AND (%(after)s::text IS NULL OR token_id < %(after)s)
+ORDER BY token_id DESC
+LIMIT %(limit)s
+
+-- name: revoke_enrolment_token
+UPDATE enrolment_tokens SET revoked_at = now() WHERE token_id = %(token_id)s AND revoked_at IS NULL
+RETURNING token_id
+
+-- name: use_enrolment_token
+UPDATE enrolment_tokens SET uses = uses + 1
+WHERE token_hash = %(token_hash)s AND revoked_at IS NULL AND expires_at > now() AND uses < max_uses
+RETURNING token_id, device_type, tags, approval
+
+-- name: insert_enrolment
+INSERT INTO enrolments (enrolment_id, token_id, device_id, name, claim_hash, status, address)
+VALUES (%(enrolment_id)s, %(token_id)s, %(device_id)s, %(name)s, %(claim_hash)s, %(status)s, %(address)s)
+
+-- name: list_enrolments
+SELECT e.enrolment_id AS id, e.device_id, e.name, e.status, e.address, e.token_id, t.name AS token_name,
+       t.device_type, wire_time(e.created_at) AS created_at, wire_time(e.decided_at) AS decided_at, e.decided_by
+FROM enrolments e JOIN enrolment_tokens t USING (token_id)
+WHERE (%(status)s::text IS NULL OR e.status = %(status)s)
+  AND (%(enrolment_id)s::text IS NULL OR e.enrolment_id = %(enrolment_id)s)
+  AND (%(after)s::text IS NULL OR e.enrolment_id < %(after)s)
+ORDER BY e.enrolment_id DESC
+LIMIT %(limit)s
+
+-- name: lock_enrolment
+SELECT e.device_id, e.name, e.claim_hash, e.status, t.device_type, t.tags
+FROM enrolments e JOIN enrolment_tokens t USING (token_id)
+WHERE e.enrolment_id = %(enrolment_id)s
+FOR UPDATE OF e
+
+-- name: decide_enrolment
+UPDATE enrolments
+SET status = %(status)s, decided_at = coalesce(decided_at, now()), decided_by = coalesce(%(decided_by)s, decided_by)
+WHERE enrolment_id = %(enrolment_id)s

@@ -11,7 +11,18 @@ from psycopg import AsyncConnection, sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from rosfit.fleet.models import Device, DeviceChange, Group, NewDevice, StatusChange, Vitals
+from rosfit.fleet.models import (
+    Certificate,
+    CredentialInfo,
+    Device,
+    DeviceChange,
+    Group,
+    LiveCredential,
+    NewDevice,
+    Revoked,
+    StatusChange,
+    Vitals,
+)
 from rosfit.kernel.queries import load_queries
 
 QUERIES = load_queries("rosfit.fleet")
@@ -204,6 +215,8 @@ async def insert_credential(
     connection: Connection,
     credential_id: str,
     device_id: str,
+    username: str,
+    kind: str,
     broker_hash: str,
     scopes: Sequence[str],
     expires_at: datetime | None,
@@ -214,6 +227,8 @@ async def insert_credential(
         {
             "credential_id": credential_id,
             "device_id": device_id,
+            "username": username,
+            "kind": kind,
             "broker_hash": broker_hash,
             "scopes": list(scopes),
             "expires_at": expires_at,
@@ -227,10 +242,67 @@ async def revoke_credentials(connection: Connection, device_id: str) -> None:
     await connection.execute(QUERIES["revoke_credentials"], {"device_id": device_id})
 
 
-async def broker_accounts(connection: Connection) -> dict[str, str]:
-    """Username to broker hash, for every credential that is valid now."""
-    cursor = await connection.execute(QUERIES["broker_accounts"])
-    return dict(await cursor.fetchall())
+async def revoke_username(connection: Connection, username: str) -> None:
+    await connection.execute(QUERIES["revoke_username"], {"username": username})
+
+
+async def revoke_credential(connection: Connection, device_id: str, credential_id: str) -> bool:
+    """False when the device has no such credential in use."""
+    values = {"device_id": device_id, "credential_id": credential_id}
+    return await (await connection.execute(QUERIES["revoke_credential"], values)).fetchone() is not None
+
+
+async def end_credentials(connection: Connection, device_id: str, expires_at: datetime) -> None:
+    """No credential of the device lives on after `expires_at`."""
+    await connection.execute(QUERIES["end_credentials"], {"device_id": device_id, "expires_at": expires_at})
+
+
+async def list_credentials(connection: Connection, device_id: str) -> list[CredentialInfo]:
+    cursor = connection.cursor(row_factory=dict_row)
+    await cursor.execute(QUERIES["list_credentials"], {"device_id": device_id})
+    return msgspec.convert(await cursor.fetchall(), list[CredentialInfo])
+
+
+async def live_credentials(connection: Connection, device_id: str | None = None) -> list[LiveCredential]:
+    """Of one device, or of all."""
+    cursor = connection.cursor(row_factory=dict_row)
+    await cursor.execute(QUERIES["live_credentials"], {"device_id": device_id})
+    return msgspec.convert(await cursor.fetchall(), list[LiveCredential])
+
+
+async def insert_certificate(
+    connection: Connection, serial: str, device_id: str, fingerprint: str, expires_at: datetime
+) -> None:
+    values = {"serial": serial, "device_id": device_id, "fingerprint": fingerprint, "expires_at": expires_at}
+    await connection.execute(QUERIES["insert_certificate"], values)
+
+
+async def list_certificates(connection: Connection, device_id: str) -> list[Certificate]:
+    cursor = connection.cursor(row_factory=dict_row)
+    await cursor.execute(QUERIES["list_certificates"], {"device_id": device_id})
+    return msgspec.convert(await cursor.fetchall(), list[Certificate])
+
+
+async def revoke_certificate(connection: Connection, device_id: str, serial: str) -> bool:
+    """False when the device has no such certificate in use."""
+    values = {"device_id": device_id, "serial": serial}
+    return await (await connection.execute(QUERIES["revoke_certificate"], values)).fetchone() is not None
+
+
+async def revoke_certificates(connection: Connection, device_id: str) -> None:
+    await connection.execute(QUERIES["revoke_certificates"], {"device_id": device_id})
+
+
+async def certified_devices(connection: Connection, device_id: str | None = None) -> frozenset[str]:
+    """Devices that hold a certificate which is neither revoked nor run out: all of them, or this one."""
+    cursor = await connection.execute(QUERIES["certified_devices"], {"device_id": device_id})
+    return frozenset([found for (found,) in await cursor.fetchall()])
+
+
+async def revoked_certificates(connection: Connection) -> list[Revoked]:
+    """Those that have not run out."""
+    cursor = connection.cursor(row_factory=dict_row)
+    return msgspec.convert(await (await cursor.execute(QUERIES["revoked_certificates"])).fetchall(), list[Revoked])
 
 
 async def next_expiry(connection: Connection) -> datetime | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 from psycopg import sql
 
-from rosfit.fleet import groups, presence, query, repository
+from rosfit.fleet import credentials, groups, presence, query, repository
 from rosfit.fleet.errors import (
     DeviceDecommissionedError,
     DeviceExistsError,
@@ -21,6 +21,7 @@ from rosfit.fleet.errors import (
 )
 from rosfit.fleet.models import (
     EVERYWHERE,
+    Admitted,
     Credential,
     Device,
     DeviceChange,
@@ -32,18 +33,17 @@ from rosfit.fleet.models import (
 from rosfit.kernel.clock import format_time, now
 from rosfit.kernel.errors import FieldError
 from rosfit.kernel.feed import Event
-from rosfit.kernel.ids import is_device_id, new_id
+from rosfit.kernel.ids import is_device_id
 from rosfit.kernel.paging import Page, decode_cursor, page_of
 from rosfit.kernel.work import Work
-
-Scope = Literal["publish", "subscribe"]
+from rosfit.protocol.access import Scope
 
 
 class BrokerAccess(Protocol):
     """The accounts of the broker that RosFit manages."""
 
-    async def write_accounts(self, accounts: Mapping[str, str]) -> None:
-        """Make exactly these devices known, as {username: hash}; others are disconnected."""
+    async def admit(self, admitted: Admitted) -> None:
+        """Let in exactly these devices; others are disconnected."""
         ...
 
 
@@ -154,6 +154,7 @@ async def decommission(work: Work, device_id: str) -> None:
     if locked[0] != "decommissioned":
         await apply_changes(work, [(device_id, locked[0], "decommissioned", "operator")])
         await repository.revoke_credentials(work.connection, device_id)
+        await repository.revoke_certificates(work.connection, device_id)
 
 
 async def apply_changes(work: Work, changes: Sequence[tuple[str, str, str, str | None]]) -> list[StatusChange]:
@@ -181,30 +182,21 @@ async def mark_silent(work: Work, heard_before: datetime) -> list[StatusChange]:
 
 async def issue_credential(
     work: Work,
-    hash_token: Callable[[str], str],
+    hash_token: credentials.Hash,
     device_id: str,
     scopes: Iterable[Scope],
     ttl: timedelta | None,
 ) -> Credential:
-    """A user name and password for this device alone. The caller then syncs the broker's accounts."""
-    locked = await repository.lock_device(work.connection, device_id)
-    if locked is None:
-        raise not_found(device_id)
-    if locked[0] == "decommissioned":
-        raise DeviceDecommissionedError(f"{device_id} gets no new credential")
-    token = f"rfd_{secrets.token_urlsafe(32)}"
-    granted: list[str] = sorted(set(scopes))
-    expires_at = await repository.insert_credential(
-        work.connection,
-        new_id("crd"),
-        device_id,
-        hash_token(token),
-        granted,
-        now() + ttl if ttl else None,
-    )
-    return Credential(device_id, device_id, token, granted, expires_at)
+    """A password under the device's own name, in place of the one before it. The caller then syncs the broker."""
+    return await credentials.issue(work, device_id, credentials.Wanted(scopes=list(scopes), ttl=ttl), hash_token)
 
 
 async def sync_broker(work: Work, access: BrokerAccess) -> None:
-    """Make the broker know exactly the devices that hold a valid credential."""
-    await access.write_accounts(await repository.broker_accounts(work.connection))
+    """Make the broker know exactly the devices that hold a valid credential or certificate."""
+    await access.admit(
+        Admitted(
+            await repository.live_credentials(work.connection),
+            await repository.certified_devices(work.connection),
+            await repository.revoked_certificates(work.connection),
+        )
+    )

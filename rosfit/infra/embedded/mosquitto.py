@@ -4,7 +4,8 @@ import asyncio
 import ipaddress
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,7 +17,7 @@ from rosfit.infra.embedded.broker_acl import PROBE_USER, SERVER_USER
 from rosfit.infra.embedded.data_folder import DataFolder, write_private
 from rosfit.infra.embedded.errors import EmbeddedServerError
 from rosfit.infra.embedded.ports import check_port_free, free_port, resolve, why_taken
-from rosfit.infra.embedded.server import Command, Server
+from rosfit.infra.embedded.server import Command, Keeper, Server
 from rosfit.infra.embedded.unprivileged import reachable_copy
 from rosfit.settings import Settings
 
@@ -32,6 +33,29 @@ PACKET_OVER_BLOB = 4
 RELOAD_WITHIN_S = 5.0
 
 
+WEBSOCKETS = ("protocol websockets",)
+# Mosquitto asks either every client of a listener for a certificate or none, hence a port of its own for them. The
+# name in the certificate is the user name, and also the client id: by it a session can be ended (see `take_over`).
+BY_CERTIFICATE = ("require_certificate true", "use_identity_as_username true", "use_username_as_clientid true")
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One more way in, on the port of `setting`."""
+
+    setting: str
+    what: str
+    address: str
+    options: tuple[str, ...]
+    port: int = 0
+
+    @property
+    def lines(self) -> list[str]:
+        # Without it the websockets listener binds every interface, whatever its address says.
+        family = f"socket_domain {'ipv6' if ':' in self.address else 'ipv4'}"
+        return [f"listener {self.port} {self.address}", *self.options, family]
+
+
 class MosquittoServer(Server):
     name: ClassVar[str] = "mosquitto"
 
@@ -43,6 +67,8 @@ class MosquittoServer(Server):
         self._accounts = accounts
         self._report = report
         self._address = resolve(settings.host)
+        # Without TLS only programs on this machine get in, unless the operator has said otherwise.
+        self._plain_address = self._address if settings.insecure else _loopback(self._address)
         self._broker: mosquitto_package.Broker | None = None
 
     @property
@@ -54,10 +80,8 @@ class MosquittoServer(Server):
     def host(self) -> str:
         if not self._settings.mqtt_port:
             return "127.0.0.1"
-        address = ipaddress.ip_address(self._address)
-        if address.is_unspecified:
-            return "127.0.0.1" if address.version == 4 else "::1"
-        return self._address
+        unspecified = ipaddress.ip_address(self._plain_address).is_unspecified
+        return _loopback(self._plain_address) if unspecified else self._plain_address
 
     @property
     def url(self) -> str:
@@ -80,20 +104,23 @@ class MosquittoServer(Server):
 
     def before_start(self, command: Command) -> None:
         if self._settings.mqtt_port:
-            check_port_free(self._address, self._settings.mqtt_port, "mqtt_port")
-        websockets = self._can_open_websockets()
+            check_port_free(self._plain_address, self._settings.mqtt_port, "mqtt_port")
+        usable = [listener for listener in self._optional_listeners() if self._can_open(listener)]
         data = self.folder.mosquitto / "data"
         data.mkdir(mode=0o700, exist_ok=True)
         self.folder.user.own(data)
         # The command's configuration is what is wanted; the file may lack a port that is taken just now.
-        write_private(self._configuration_path, self.configuration(websockets=websockets), self.folder.user)
+        write_private(self._configuration_path, self.configuration(usable), self.folder.user)
         self._accounts.write_files()
 
-    def configuration(self, *, websockets: bool = True) -> str:
+    def configuration(self, optional: Sequence[Listener] | None = None) -> str:
+        """With all listeners that are wanted, or with these beside the first."""
         own = self.folder.mosquitto
+        others = self._optional_listeners() if optional is None else optional
         return "\n".join(
             [
-                *self._listeners(websockets),
+                f"listener {self.port} {self._plain_address if self._settings.mqtt_port else self.host}",
+                *(line for listener in others for line in listener.lines),
                 "allow_anonymous false",
                 f"password_file {own / 'passwords'}",
                 f"acl_file {own / 'acl'}",
@@ -135,10 +162,20 @@ class MosquittoServer(Server):
             await asyncio.sleep(0.02)
             send(signal.SIGHUP)
 
-    async def _log_in(self, username: str, password: str) -> bool:
+    async def take_over(self, client_id: str) -> bool:
+        """Connect under this client id, by which the broker ends the session that has it, and leave again."""
+        return await self._log_in(SERVER_USER, self._accounts.server_password, client_id)
+
+    async def _log_in(self, username: str, password: str, client_id: str | None = None) -> bool:
         try:
             async with aiomqtt.Client(
-                self.host, self.port, username=username, password=password, timeout=2, clean_session=True
+                self.host,
+                self.port,
+                username=username,
+                password=password,
+                identifier=client_id,
+                timeout=2,
+                clean_session=True,
             ):
                 return True
         except aiomqtt.MqttError:
@@ -165,32 +202,35 @@ class MosquittoServer(Server):
                 self._broker = mosquitto_package.fetch(unpacked)
         return self._broker
 
-    def _can_open_websockets(self) -> bool:
-        """A port that somebody chose must be free. The default one is done without when it is taken, so that a
+    def _can_open(self, listener: Listener) -> bool:
+        """A port that somebody chose must be free. A default one is done without when it is taken, so that a
         second server needs no more than ports and a folder of its own.
         """
-        port = self._settings.mqtt_ws_port
-        if port and self._settings.origin("mqtt_ws_port") == "default" and why_taken(self._address, port):
+        chosen = self._settings.origin(listener.setting) != "default"
+        if not chosen and why_taken(listener.address, listener.port):
             self._report(
-                f"mosquitto: port {port} is taken; starting without MQTT over WebSocket. "
-                "Choose another with ROSFIT_MQTT_WS_PORT."
+                f"mosquitto: port {listener.port} is taken; starting without {listener.what}. "
+                f"Choose another with ROSFIT_{listener.setting.upper()}."
             )
             return False
-        if port:
-            check_port_free(self._address, port, "mqtt_ws_port")
-        return bool(port)
+        check_port_free(listener.address, listener.port, listener.setting)
+        return True
 
-    def _listeners(self, websockets: bool) -> list[str]:
-        lines = [f"listener {self.port} {self._address if self._settings.mqtt_port else self.host}"]
-        if self._settings.mqtt_ws_port and websockets:
-            family = "ipv6" if ":" in self._address else "ipv4"
-            lines += [
-                f"listener {self._settings.mqtt_ws_port} {self._address}",
-                "protocol websockets",
-                # Without it the websockets listener binds every interface, whatever its address says.
-                f"socket_domain {family}",
+    def _optional_listeners(self) -> list[Listener]:
+        found = [Listener("mqtt_ws_port", "MQTT over WebSocket", self._plain_address, WEBSOCKETS)]
+        if self._settings.tls:
+            files = self._accounts.certificates
+            pair = (f"certfile {files.certificate}", f"keyfile {files.key}")
+            found += [
+                Listener("mqtt_tls_port", "MQTT over TLS", self._address, pair),
+                Listener("mqtt_wss_port", "MQTT over secure WebSocket", self._address, (*WEBSOCKETS, *pair)),
             ]
-        return lines
+            if files.prepare():
+                trusted = (f"cafile {files.authority}", f"crlfile {files.revocation_list}")
+                options = (*pair, *trusted, *BY_CERTIFICATE)
+                found.append(Listener("mqtt_cert_port", "MQTT with certificates", self._address, options))
+        ports = [(listener, getattr(self._settings, listener.setting)) for listener in found]
+        return [replace(listener, port=port) for listener, port in ports if port]
 
     def _private_port(self) -> int:
         """A port kept over restarts, below the range the kernel hands out."""
@@ -198,3 +238,28 @@ class MosquittoServer(Server):
         if not path.exists():
             write_private(path, f"{free_port()}\n")
         return int(path.read_text(encoding="ascii"))
+
+
+class RunningMosquitto:
+    """The broker while it runs, as its accounts need it (`RunningBroker`)."""
+
+    def __init__(self, server: MosquittoServer, keeper: Keeper) -> None:
+        self._server = server
+        self._keeper = keeper
+
+    async def reload(self, probe: str) -> None:
+        await self._server.reload(self._keeper.send, probe)
+
+    async def disconnect(self, client_id: str) -> None:
+        await self._server.take_over(client_id)
+
+    async def restart(self) -> None:
+        await self._keeper.restart()
+
+
+def _loopback(address: str) -> str:
+    """`address` itself where it is loopback already."""
+    parsed = ipaddress.ip_address(address)
+    if parsed.is_loopback:
+        return address
+    return "127.0.0.1" if parsed.version == 4 else "::1"

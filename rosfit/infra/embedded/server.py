@@ -111,6 +111,16 @@ class Keeper:
         if self._process is not None:
             self._process.send(number)
 
+    async def restart(self, within_s: float = 30.0) -> None:
+        """Start it anew with the command as it is now; return when it is ready."""
+        self._command = await asyncio.to_thread(self.server.command)
+        before, deadline = self.restarts, time.monotonic() + within_s
+        self.send(self.server.stop_signal)
+        while self.restarts == before:
+            if time.monotonic() > deadline:
+                raise self._failure(f"did not start anew within {within_s:.0f} s")
+            await asyncio.sleep(READY_POLL_S)
+
     @property
     def _record_path(self) -> Path:
         return self.server.folder.state / f"{self.server.name}.json"
