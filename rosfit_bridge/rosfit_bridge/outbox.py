@@ -23,6 +23,9 @@ from rosfit_bridge.spool import Row
 
 MEMORY_ROWS = 1000
 MEMORY_BYTES = 8 * 1024 * 1024
+# Fresh rows leave with every flush, five times a second: these bounds are for a disk that is full, gone or too slow.
+FRESH_ROWS = 10_000
+FRESH_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,22 @@ class Outbox:
     def behind_disk(self) -> bool:
         return self._disk_to > self._loaded_to
 
+    @property
+    def hurry(self) -> bool:
+        """Whether the disk should be visited before the next flush."""
+        return self.load_after is not None or len(self._fresh) > FRESH_ROWS // 10 or self._fresh_bytes > FRESH_BYTES // 4
+
+    @property
+    def _queue_full(self) -> bool:
+        return len(self._queue) > MEMORY_ROWS or self._queue_bytes > MEMORY_BYTES
+
     def put(self, message: Outgoing, taken_at: float) -> None:
         row = Row(self._next_id, taken_at, message)
         self._next_id += 1
         if not self._has_disk:
             self._enqueue([row])
             self._bound_queue()
-        elif self.behind_disk or self._fresh or self._full(self._queue, self._queue_bytes):
+        elif self.behind_disk or self._fresh or self._queue_full:
             self._put_fresh(row)
         else:
             self._enqueue([row])
@@ -177,13 +189,12 @@ class Outbox:
         self._bound_fresh()
 
     def _bound_queue(self) -> None:
-        while self._full(self._queue, self._queue_bytes) and len(self._queue) > 1:
+        while self._queue_full and len(self._queue) > 1:
             self._queue_bytes -= self._queue.popleft().size
             self._counters.dropped_spool += 1
 
     def _bound_fresh(self) -> None:
-        """Only reached when the disk is gone, full or too slow."""
-        while self._full(self._fresh, self._fresh_bytes) and len(self._fresh) > 1:
+        while (len(self._fresh) > FRESH_ROWS or self._fresh_bytes > FRESH_BYTES) and len(self._fresh) > 1:
             self._fresh_bytes -= self._fresh.popleft().size
             self._counters.dropped_spool += 1
 
@@ -195,7 +206,3 @@ class Outbox:
         self._fresh.clear()
         self._fresh_bytes = 0
         self._enqueue(rows)
-
-    @staticmethod
-    def _full(rows: deque[Row], size: int) -> bool:
-        return len(rows) > MEMORY_ROWS or size > MEMORY_BYTES

@@ -36,7 +36,7 @@ class Spooler:
         self._outbox, self._lock, self._counters = outbox, lock, counters
         self._flush_s, self._on_loaded = flush_s, on_loaded
         self._wake = threading.Event()
-        self._load = threading.Event()
+        self._hurry = threading.Event()
         self._stopping = False
         self._failing = False
         self._trim_at = 0.0
@@ -46,9 +46,9 @@ class Spooler:
         self._thread.start()
 
     def nudge(self) -> None:
-        """There is something to look after; with rows to load, at once."""
-        if self._outbox.load_after is not None:
-            self._load.set()
+        """There is something to look after, within a flush interval or at once."""
+        if self._outbox.hurry:
+            self._hurry.set()
         if not self._wake.is_set():
             self._wake.set()
 
@@ -56,7 +56,7 @@ class Spooler:
         """Writes down everything that has not been acknowledged."""
         self._stopping = True
         self._wake.set()
-        self._load.set()
+        self._hurry.set()
         if self._thread.ident is not None:
             self._thread.join(10.0)
         try:
@@ -75,10 +75,10 @@ class Spooler:
                     self._wake.clear()
             if idle:
                 self._wake.wait()
-            self._load.wait(self._flush_s)
+            self._hurry.wait(self._flush_s)
 
     def _round(self) -> None:
-        self._load.clear()
+        self._hurry.clear()
         try:
             self._flush()
             self._load_more()

@@ -82,7 +82,6 @@ def peer(config: Config) -> Peer:
         status_topic=DeviceTopics(device_id).status,
         credentials=lambda: credentials(connection.auth, device_id),
         tls=(lambda: tls.context(connection.tls)) if secure else None,
-        verify_hostname=connection.tls.verify_hostname,
     )
     made.credentials()
     return made
