@@ -170,3 +170,47 @@ DELETE FROM sign_in_failures WHERE subject = %(subject)s
 
 -- name: trim_failures
 DELETE FROM sign_in_failures WHERE blocked_until < now() - interval '1 day'
+
+-- name: insert_hook_source
+INSERT INTO hook_sources (source, secret, created_by) VALUES (%(source)s, %(secret)s, %(created_by)s)
+ON CONFLICT DO NOTHING RETURNING source
+
+-- name: rotate_hook_secret
+UPDATE hook_sources
+SET previous_secret = secret, previous_until = now() + make_interval(secs => %(overlap_s)s), secret = %(secret)s
+WHERE source = %(source)s RETURNING source
+
+-- name: delete_hook_source
+DELETE FROM hook_sources WHERE source = %(source)s RETURNING source
+
+-- name: hook_secrets
+SELECT secret, CASE WHEN previous_until > now() THEN previous_secret END FROM hook_sources WHERE source = %(source)s
+
+-- name: list_hook_sources
+SELECT source, created_by, wire_time(created_at) AS created_at,
+       CASE WHEN previous_until > now() THEN wire_time(previous_until) END AS previous_until
+FROM hook_sources
+WHERE (%(after)s::text IS NULL OR source > %(after)s)
+ORDER BY source
+LIMIT %(limit)s
+
+-- name: insert_delivery
+INSERT INTO hook_deliveries (delivery_id, source, signature, sent_at, body)
+VALUES (%(delivery_id)s, %(source)s, %(signature)s, %(sent_at)s, %(body)s::text::jsonb)
+ON CONFLICT (source, signature) DO NOTHING RETURNING delivery_id
+
+-- name: list_deliveries
+SELECT delivery_id, source, wire_time(sent_at) AS sent_at, wire_time(received_at) AS received_at, body
+FROM hook_deliveries
+WHERE source = %(source)s AND (%(before)s::text IS NULL OR delivery_id < %(before)s)
+ORDER BY delivery_id DESC
+LIMIT %(limit)s
+
+-- name: trim_deliveries
+DELETE FROM hook_deliveries WHERE received_at < now() - interval '30 days' OR delivery_id IN (
+    SELECT delivery_id FROM (
+        SELECT delivery_id, received_at, row_number() OVER (PARTITION BY source ORDER BY delivery_id DESC) AS place
+        FROM hook_deliveries
+    ) AS ranked
+    WHERE place > 10000 AND received_at < now() - interval '15 minutes'
+)

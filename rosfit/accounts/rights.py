@@ -18,6 +18,7 @@ class Right(StrEnum):
     METRICS_READ = "metrics:read"
     USERS_WRITE = "users:write"
     KEYS_WRITE = "keys:write"
+    HOOKS_WRITE = "hooks:write"
     AUDIT_READ = "audit:read"
 
 
@@ -46,6 +47,7 @@ WHOLE_FLEET = frozenset(
         Right.METRICS_READ,
         Right.USERS_WRITE,
         Right.KEYS_WRITE,
+        Right.HOOKS_WRITE,
         Right.AUDIT_READ,
     }
 )

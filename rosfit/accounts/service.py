@@ -6,7 +6,7 @@ import hmac
 
 import msgspec
 
-from rosfit.accounts import repository, throttle, tokens
+from rosfit.accounts import hooks, repository, throttle, tokens
 from rosfit.accounts.errors import (
     AdminOnlyError,
     BadClientError,
@@ -259,3 +259,4 @@ async def load_signer(work: Work) -> Signer:
 async def delete_expired(work: Work) -> None:
     await repository.delete_expired(work.connection)
     await throttle.trim(work)
+    await hooks.trim(work)

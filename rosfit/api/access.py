@@ -36,7 +36,7 @@ async def require_right(connection: Connection, handler: BaseRouteHandler) -> No
         return
     if actor is None:
         raise UnauthenticatedError("Send `Authorization: Bearer <token>`; POST /api/v1/auth/login gives one")
-    await _check_rate(edge, actor)
+    await check_rate(edge, actor.id)
     try:
         check_right(actor, handler.opt["right"])
     except PermissionDeniedError:
@@ -119,10 +119,11 @@ async def _record_denial(connection: Connection, edge: Edge, actor: Actor) -> No
         )
 
 
-async def _check_rate(edge: Edge, actor: Actor) -> None:
+async def check_rate(edge: Edge, credential: str) -> None:
+    """Raises RateLimitedError when this credential asks too often."""
     limit = int(edge.settings.rate_limit_per_s)
     try:
-        wait_s = await edge.hot.count_request(actor.id, limit)
+        wait_s = await edge.hot.count_request(credential, limit)
     except UnavailableError:
         return  # a limit protects the server; without its counter it would only keep everybody out
     if wait_s > 0:

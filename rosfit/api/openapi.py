@@ -163,7 +163,7 @@ def _refusals(operation: dict[str, Any], method: str, handler: HTTPRouteHandler)
     if not public:
         statuses |= {401, 403, 429} if handler.opt.get("right") else {401, 429}
     elif method == "post":
-        statuses |= {401, 403}
+        statuses |= {401, 403, 429}
     if parameters:
         statuses |= {400, 422}
     if any(parameter["in"] == "path" for parameter in parameters):
@@ -173,5 +173,5 @@ def _refusals(operation: dict[str, Any], method: str, handler: HTTPRouteHandler)
     if "requestBody" in operation:
         statuses |= {400, 404, 413, 415, 422}
     if method != "get":
-        statuses |= {409}
+        statuses |= {409, 413}
     return sorted(statuses)

@@ -13,11 +13,12 @@ from litestar.response import Stream
 from rosfit.accounts import audit
 from rosfit.accounts import service as accounts
 from rosfit.accounts.errors import BadClientError
-from rosfit.accounts.models import AuditEntry, Key, KeyWithSecret, NewKey, NewUser, User, UserChange
+from rosfit.accounts.models import Actor, AuditEntry, Key, KeyWithSecret, NewKey, NewUser, User, UserChange
 from rosfit.accounts.rights import Right
+from rosfit.accounts.throttle import throttled
 from rosfit.accounts.tokens import ACCESS_TTL_S
 from rosfit.api.access import actor_of, record
-from rosfit.api.edge import Edge
+from rosfit.api.edge import Edge, address_of
 from rosfit.api.idempotency import once
 from rosfit.api.parameters import DEFAULT_LIMIT, Cursor, Limit
 from rosfit.kernel.paging import Page
@@ -90,15 +91,19 @@ class KeyController(Controller):
 
 
 @post("/auth/token", opt={"public": True}, status_code=200, tags=["auth"])
-async def create_token(request: AnyRequest, work: Work, edge: Edge) -> Response[dict[str, Any]]:
+async def create_token(request: AnyRequest, edge: Edge) -> Response[dict[str, Any]]:
     """OAuth 2 client credentials (RFC 6749, section 4.4): form encoded, the client in the form or as Basic."""
     form = await request.form()
     no_store = {"Cache-Control": "no-store"}
     if form.get("grant_type") != "client_credentials":
         return Response({"error": "unsupported_grant_type"}, status_code=400, headers=no_store)
     client_id, client_secret = _client(request, form)
+
+    async def attempt(work: Work) -> tuple[str, Actor]:
+        return await accounts.client_token(work, edge.signer, client_id, client_secret)
+
     try:
-        token, key = await accounts.client_token(work, edge.signer, client_id, client_secret)
+        token, key = await throttled(edge.open_work, client_id, address_of(request), attempt)
     except BadClientError as error:
         challenge = {"WWW-Authenticate": 'Basic realm="rosfit"'}
         answer = {"error": "invalid_client", "error_description": error.detail}

@@ -10,6 +10,7 @@ from rosfit.api.auth import AuthController
 from rosfit.api.devices import DeviceController
 from rosfit.api.docs import api_docs
 from rosfit.api.groups import GroupController
+from rosfit.api.hooks import HookSourceController, take_hook
 from rosfit.api.people import AuditController, KeyController, UserController, create_token
 from rosfit.api.responses import WireResponse
 from rosfit.api.system import SystemController
@@ -31,6 +32,8 @@ def routes() -> list[ControllerRouterHandler]:
             AuditController,
             DeviceController,
             GroupController,
+            HookSourceController,
+            take_hook,
             TelemetryController,
             DeadLetterController,
         ],
