@@ -12,9 +12,13 @@ VITAL_STREAMS = frozenset(BATTERY_STREAMS) | frozenset(POSE_STREAMS)
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        return None
+    return number if math.isfinite(number) else None
 
 
 def battery_percent(stream: str, payload: dict[str, Any]) -> float | None:

@@ -36,6 +36,7 @@ class Batch:
         self.frames: dict[tuple[str, str], tuple[Frame, int]] = {}
         self.ordered: list[tuple[Parsed, Route, Message]] = []
         self.dead_letters: list[NewDeadLetter] = []
+        self.rejected: list[Parsed] = []
         self.layouts: dict[str, dict[str, str]] = {}
         self.heard: dict[str, datetime] = {}
         self.accepted: list[Parsed] = []
@@ -71,21 +72,20 @@ class Batch:
             raise BadMessageError("decommissioned", f"{device_id} is decommissioned")
 
     def _sort(self, parsed: Parsed, route: Route) -> None:
-        received_at = parsed.incoming.received_at or now()
         message = parsed.message
         if message is None:
             content_type = parsed.incoming.content_type or "application/octet-stream"
-            frame = Frame(received_at, content_type, parsed.incoming.payload)
+            frame = Frame(_received_at(parsed), content_type, parsed.incoming.payload)
             self.frames[route.device_id, route.name] = (frame, parsed.incoming.qos)
             return
         row: Sample | NewLog | NewAlert
         match route.kind:
             case Kind.SAMPLE:
-                self.samples.append(row := make_sample(route, message, received_at))
+                self.samples.append(row := _make_sample(parsed, route, message))
             case Kind.LOG:
-                self.logs.append(row := _make_log(route, message, received_at))
+                self.logs.append(row := _make_log(parsed, route, message))
             case Kind.ALERT:
-                self.alerts.append(row := _make_alert(route, message, received_at))
+                self.alerts.append(row := _make_alert(parsed, route, message))
             case Kind.STATUS:
                 decode_payload(message.payload, StatusPayload)
                 return
@@ -113,6 +113,7 @@ class Batch:
 
     def reject(self, parsed: Parsed, bad: BadMessageError) -> None:
         incoming = parsed.incoming
+        self.rejected.append(parsed)
         self.dead_letters.append(
             NewDeadLetter(
                 incoming.received_at or now(),
@@ -139,35 +140,41 @@ def _storable(text: str) -> str:
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
-def identity(message: Message, received_at: datetime) -> tuple[datetime, str]:
+def _received_at(parsed: Parsed) -> datetime:
+    return parsed.incoming.received_at or now()
+
+
+def _identity(parsed: Parsed, message: Message) -> tuple[datetime, str]:
     """The time and id under which a message is stored once.
 
     Without an id the payload stands for it, if the device gave a time; without either it is always a new one.
     """
-    time = message.sampled_at or received_at
+    time = message.sampled_at or _received_at(parsed)
     if message.message_id is not None:
         return time, message.message_id
-    if message.sampled_at is not None:
-        return time, MADE_UP + payload_digest(message.payload)
-    return time, f"{MADE_UP}{_run}{next(_numbers):x}"
+    if parsed.made_up_id is None:
+        anonymous = message.sampled_at is None
+        parsed.made_up_id = MADE_UP + (f"{_run}{next(_numbers):x}" if anonymous else payload_digest(message.payload))
+    return time, parsed.made_up_id
 
 
-def make_sample(route: Route, message: Message, received_at: datetime) -> Sample:
-    time, message_id = identity(message, received_at)
-    return Sample(route.device_id, route.name, time, message_id, message.seq, received_at, msgspec.Raw(message.payload))
+def _make_sample(parsed: Parsed, route: Route, message: Message) -> Sample:
+    time, message_id = _identity(parsed, message)
+    payload = msgspec.Raw(message.payload)
+    return Sample(route.device_id, route.name, time, message_id, message.seq, _received_at(parsed), payload)
 
 
-def _make_log(route: Route, message: Message, received_at: datetime) -> NewLog:
+def _make_log(parsed: Parsed, route: Route, message: Message) -> NewLog:
     line = decode_payload(message.payload, LogPayload)
-    time, message_id = identity(message, received_at)
+    time, message_id = _identity(parsed, message)
     fields = msgspec.Raw(msgspec.json.encode(line.fields))
     level, text, logger = (_storable(part) for part in (line.level.lower()[:20], line.message, line.logger[:200]))
-    return NewLog(route.device_id, time, message_id, level, text, logger, fields, received_at)
+    return NewLog(route.device_id, time, message_id, level, text, logger, fields, _received_at(parsed))
 
 
-def _make_alert(route: Route, message: Message, received_at: datetime) -> NewAlert:
+def _make_alert(parsed: Parsed, route: Route, message: Message) -> NewAlert:
     alert = decode_payload(message.payload, AlertPayload)
-    time, message_id = identity(message, received_at)
+    time, message_id = _identity(parsed, message)
     severity, text = _storable(alert.severity[:20]), _storable(alert.message)
     payload = msgspec.Raw(message.payload)
-    return NewAlert(route.device_id, time, message_id, route.name, severity, text, payload, received_at)
+    return NewAlert(route.device_id, time, message_id, route.name, severity, text, payload, _received_at(parsed))

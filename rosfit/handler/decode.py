@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import structlog
 
 from rosfit.kernel.ports import Incoming
 from rosfit.protocol import envelope
@@ -11,12 +12,15 @@ from rosfit.protocol.errors import BadMessageError
 from rosfit.protocol.layouts import Layouts, Mapped
 from rosfit.protocol.topics import Kind, Route, parse_topic
 
+log = structlog.get_logger(__name__)
+
 
 class Parsed(msgspec.Struct, gc=False):
     """A message on its way to the database.
 
     `message` is None for blobs, whose bytes stay in `incoming`, and for bad messages, which `bad` explains.
-    `announced` is set once the live feed has it.
+    `announced` is set once the live feed has it. `made_up_id` is the id of a message that has none: made once, so
+    that a batch whose commit was not answered can be written again.
     """
 
     incoming: Incoming
@@ -25,6 +29,7 @@ class Parsed(msgspec.Struct, gc=False):
     mapped: Mapped | None = None
     bad: BadMessageError | None = None
     announced: bool = False
+    made_up_id: str | None = None
 
     @property
     def is_anonymous(self) -> bool:
@@ -33,6 +38,11 @@ class Parsed(msgspec.Struct, gc=False):
             return False
         message = self.message
         return message is None or (message.message_id is None and message.sampled_at is None)
+
+    def replaces(self, earlier: Parsed) -> bool:
+        """Whether this is the broker's second delivery of `earlier`, which it must hear the acknowledgement of."""
+        new, old = self.incoming, earlier.incoming
+        return new.dup and new.topic == old.topic and new.payload == old.payload
 
 
 class Decoder:
@@ -54,6 +64,10 @@ class Decoder:
             return Parsed(incoming, route, self._message(incoming, route), mapped)
         except BadMessageError as bad:
             return Parsed(incoming, route, None, mapped, bad)
+        except Exception as error:
+            # A fault of ours: the stream goes on, and the message can be replayed once it is mended.
+            log.exception("decode_failed", topic=incoming.topic[:200])
+            return Parsed(incoming, route, None, mapped, BadMessageError("wrong_shape", f"not understood: {error!r}"))
 
     def _message(self, incoming: Incoming, route: Route) -> Message | None:
         if route.kind is Kind.BLOB:

@@ -51,6 +51,11 @@ class LatestValues:
             self._frames[device_id, name] = frame
         self._some.set()
 
+    def distrust(self) -> None:
+        """What the hot store has may be older than the database: have it rebuilt."""
+        self._stale = True
+        self._some.set()
+
     async def run(self) -> None:
         """Write what is new, until cancelled. After a failure everything is forgotten there, to be rebuilt."""
         while True:
@@ -60,11 +65,16 @@ class LatestValues:
                 await self._flush()
             except UnavailableError as error:
                 if not self._stale:
-                    log.warning("hot_store_unreachable", why=str(error))
-                self._stale = True
-                self._some.set()
-                await asyncio.sleep(1)
+                    log.warning("hot_store_unreachable", why=error.detail)
+                await self._pause()
+            except Exception:
+                log.exception("hot_store_not_written")
+                await self._pause()
             await asyncio.sleep(LATEST_EVERY_S)
+
+    async def _pause(self) -> None:
+        self.distrust()
+        await asyncio.sleep(1)
 
     async def _flush(self) -> None:
         if self._stale:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
 
+import msgspec
 import structlog
 
 from rosfit.handler.decode import Decoder, Parsed
 from rosfit.handler.hot import LatestValues, VitalsBook
 from rosfit.handler.live import Live
-from rosfit.handler.marks import Marks
+from rosfit.handler.marks import Marks, SlotTakenError
 from rosfit.handler.pending import Pending
-from rosfit.handler.writer import OrderedHandler, Outcome, Writer
-from rosfit.kernel.errors import UnavailableError
+from rosfit.handler.writer import Attempt, OrderedHandler, Outcome, Writer
+from rosfit.kernel.errors import InvalidError, UnavailableError
 from rosfit.kernel.feed import Feed
 from rosfit.kernel.metrics import Metrics
 from rosfit.kernel.ports import MessageSource
 from rosfit.kernel.work import Work
 from rosfit.protocol.topics import Kind
-from rosfit.telemetry import repository as telemetry
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +33,12 @@ BATCH_BYTES = 8 * 1024 * 1024
 # Commits come at least this far apart, so that a lone message is quick and a stream is batched.
 FLUSH_EVERY_S = 0.005
 
+# Between attempts while the database is away; its restart after a kill takes under a second.
+FIRST_RETRY_S, LAST_RETRY_S = 0.1, 2.0
+
 OpenWork = Callable[[], AbstractAsyncContextManager[Work]]
+
+T = TypeVar("T")
 
 
 class Ingest:
@@ -58,10 +64,12 @@ class Ingest:
         self._ordered = ordered
 
     async def run(self, source: MessageSource, slot: int) -> None:
-        """Until cancelled. What was not committed stays with the broker."""
+        """Until cancelled. What was not committed stays with the broker. Raises SlotTakenError."""
         pending = Pending()
-        async with self._patient_work() as work:
-            marks = Marks(slot, await telemetry.marks(work.connection, slot))
+        marks = Marks(slot)
+        await self._until_done(marks.claim, "claiming a slot")
+        # Another process may have written what this one has not seen.
+        self._latest.distrust()
         writer = Writer(marks, self._ordered)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._receive(source, pending))
@@ -79,29 +87,30 @@ class Ingest:
 
         return spread
 
-    @asynccontextmanager
-    async def _patient_work(self) -> AsyncIterator[Work]:
-        """A unit of work as soon as the database answers."""
+    async def _until_done(self, step: Callable[[Work], Awaitable[T]], what: str) -> T:
+        """Do `step` in a unit of work of its own, again and again while the database is away."""
+        delay_s = FIRST_RETRY_S
         while True:
             try:
                 async with self._open_work() as work:
-                    yield work
-                    return
+                    return await step(work)
+            except SlotTakenError:
+                raise
             except UnavailableError as error:
-                log.warning("database_unreachable", why=error.detail)
-                await asyncio.sleep(0.5)
+                log.warning("database_unreachable", doing=what, why=error.detail)
+            self._metrics.write_retries.inc()
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, LAST_RETRY_S)
 
     async def _receive(self, source: MessageSource, pending: Pending) -> None:
         while True:
-            arrived = await source.receive()
-            self._metrics.received.inc(len(arrived))
-            for incoming in arrived:
+            for incoming in await source.receive():
+                self._metrics.received.inc()
                 parsed = self._decoder.decode(incoming)
                 if parsed is None:
                     source.acknowledge([incoming])
-                    continue
-                self._live.on_arrival(parsed)
-                pending.add(parsed)
+                elif pending.add(parsed):
+                    self._live.on_arrival(parsed)
             self._metrics.pending.set(len(pending))
             self._metrics.pending_bytes.set(pending.bytes)
             if pending.dropped:
@@ -112,28 +121,55 @@ class Ingest:
         while True:
             messages = await pending.take(BATCH_MESSAGES, BATCH_BYTES)
             started = time.perf_counter()
+            await self._store(source, writer, messages)
+            await asyncio.sleep(max(0.0, FLUSH_EVERY_S - (time.perf_counter() - started)))
+
+    async def _store(self, source: MessageSource, writer: Writer, messages: Sequence[Parsed]) -> None:
+        """Write, commit, acknowledge, and pass on what was committed."""
+        started = time.perf_counter()
+        try:
             outcome = await self._write(writer, messages)
-            source.acknowledge([parsed.incoming for parsed in messages])
-            took_s = time.perf_counter() - started
-            self._count(outcome, len(messages), took_s)
-            self._spread(outcome)
-            await asyncio.sleep(max(0.0, FLUSH_EVERY_S - took_s))
+        except SlotTakenError:
+            raise
+        except Exception as fault:
+            # A fault of ours must not end the stream: halve the batch until the message behind it stands alone.
+            log.exception("ingest_write_failed", waiting=len(messages))
+            if len(messages) > 1:
+                middle = len(messages) // 2
+                await self._store(source, writer, messages[:middle])
+                await self._store(source, writer, messages[middle:])
+                return
+            outcome = await self._bury(writer, messages[0], fault)
+        source.acknowledge([parsed.incoming for parsed in messages])
+        self._count(outcome, len(messages), time.perf_counter() - started)
+        self._spread(outcome)
 
     async def _write(self, writer: Writer, messages: Sequence[Parsed]) -> Outcome:
-        """Write and commit, again and again while the database is away: these messages are nowhere else."""
-        delay_s = 0.1
+        """One batch: these messages are nowhere else, so this ends with their commit, or with a fault of ours."""
+        attempt = Attempt()
+
+        async def write(work: Work) -> Outcome:
+            now, attempt.unanswered = msgspec.structs.replace(attempt), True
+            return await writer.write(work, messages, now)
+
+        try:
+            return await self._until_done(write, "writing")
+        except InvalidError:
+            attempt.careful = True
+            return await self._until_done(write, "writing row by row")
+
+    async def _bury(self, writer: Writer, parsed: Parsed, fault: Exception) -> Outcome:
+        async def bury(work: Work) -> Outcome:
+            return await writer.bury(work, parsed, f"{type(fault).__name__}: {fault}")
+
         while True:
             try:
-                async with self._open_work() as work:
-                    return await writer.write(work, messages)
-            except UnavailableError as error:
-                log.warning("database_unreachable", why=error.detail, waiting=len(messages))
+                return await self._until_done(bury, "keeping a dead letter")
+            except SlotTakenError:
+                raise
             except Exception:
-                # A fault of ours must not end the stream: the messages stay unacknowledged and are tried again.
-                log.exception("ingest_write_failed", waiting=len(messages))
-            self._metrics.write_retries.inc()
-            await asyncio.sleep(delay_s)
-            delay_s = min(delay_s * 2, 2.0)
+                log.exception("dead_letter_not_written", topic=parsed.incoming.topic[:200])
+                await asyncio.sleep(LAST_RETRY_S)
 
     def _count(self, outcome: Outcome, messages: int, took_s: float) -> None:
         self._metrics.commit_seconds.observe(took_s)

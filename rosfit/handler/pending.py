@@ -1,7 +1,8 @@
 """What waits to be written, in order of arrival and bounded.
 
-QoS 1 is bounded by the broker's receive-maximum. QoS 0 is bounded here: by messages per stream and by bytes over
-all; past a bound the oldest waiting sample of that stream goes.
+QoS 1 is bounded by the broker's receive-maximum: what a new connection delivers again takes the place of what still
+waits from the last one. QoS 0 is bounded here, by messages per stream and by memory over all; past a bound the oldest
+waiting sample of that stream goes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from rosfit.handler.decode import Parsed
 STREAM_LIMIT = 1000
 BYTES_LIMIT = 64 * 1024 * 1024
 
+# What a waiting message takes beside its payload, which is there twice: as it came and as the sample's.
+_OVERHEAD_BYTES = 900
+
 
 class _Entry(msgspec.Struct, gc=False):
     parsed: Parsed | None
@@ -29,24 +33,42 @@ class Pending:
         self._entries: deque[_Entry] = deque()
         # QoS 0 only, by topic: the same entries, oldest first.
         self._by_stream: dict[str, deque[_Entry]] = {}
+        # QoS 1 and 2 only, by packet id.
+        self._unacknowledged: dict[int, _Entry] = {}
         self._gone = 0
         self._arrived = asyncio.Event()
+        # About what all of it takes in memory.
         self.bytes = 0
         self.dropped = 0
 
     def __len__(self) -> int:
         return len(self._entries) - self._gone
 
-    def add(self, parsed: Parsed) -> None:
+    def add(self, parsed: Parsed) -> bool:
+        """False for a redelivery of what waits already."""
         incoming = parsed.incoming
-        entry = _Entry(parsed, len(incoming.payload))
+        entry = _Entry(parsed, 2 * len(incoming.payload) + _OVERHEAD_BYTES)
         if incoming.qos == 0:
             self._make_room(incoming.topic, entry)
             if entry.parsed is None:
-                return
+                return True
+        else:
+            if self._is_redelivery(parsed):
+                return False
+            self._unacknowledged[incoming.packet_id] = entry
         self._entries.append(entry)
         self.bytes += entry.size
         self._arrived.set()
+        return True
+
+    def _is_redelivery(self, parsed: Parsed) -> bool:
+        """Let a redelivery take the place of the first delivery, so that it is this one that is acknowledged."""
+        waiting = self._unacknowledged.get(parsed.incoming.packet_id)
+        if waiting is None or waiting.parsed is None or not parsed.replaces(waiting.parsed):
+            return False
+        parsed.announced = waiting.parsed.announced
+        waiting.parsed = parsed
+        return True
 
     def _make_room(self, stream: str, entry: _Entry) -> None:
         """Drop the oldest of the stream while a bound is passed; the new one itself when nothing else waits."""
@@ -82,14 +104,17 @@ class Pending:
             if entry.parsed is None:
                 self._gone -= 1
                 continue
-            self._forget(entry.parsed)
+            self._forget(entry, entry.parsed)
             taken.append(entry.parsed)
             size += entry.size
         self.bytes -= size
         return taken
 
-    def _forget(self, parsed: Parsed) -> None:
-        if parsed.incoming.qos == 0:
+    def _forget(self, entry: _Entry, parsed: Parsed) -> None:
+        if parsed.incoming.qos:
+            if self._unacknowledged.get(parsed.incoming.packet_id) is entry:
+                del self._unacknowledged[parsed.incoming.packet_id]
+        else:
             waiting = self._by_stream[parsed.incoming.topic]
             waiting.popleft()
             if not waiting:

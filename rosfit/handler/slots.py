@@ -30,9 +30,18 @@ async def hold_slot(slot: int, lease: Lease, work: Callable[[int], Awaitable[Non
             async with lease(slot) as lost:
                 log.info("slot_leased", slot=slot)
                 await _until_lost(work(slot), lost)
-        except UnavailableError as error:
-            log.warning("slot_lost", slot=slot, why=error.detail)
+        except* UnavailableError as errors:
+            log.warning("slot_lost", slot=slot, why=str(_first(errors)))
+        except* Exception:
+            # A fault of ours: what is not acknowledged comes again, to this process or to another.
+            log.exception("slot_failed", slot=slot)
         await asyncio.sleep(RETRY_S)
+
+
+def _first(errors: BaseException) -> BaseException:
+    while isinstance(errors, BaseExceptionGroup):
+        errors = errors.exceptions[0]
+    return errors
 
 
 async def _until_lost(work: Awaitable[None], lost: Awaitable[None]) -> None:

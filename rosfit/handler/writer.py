@@ -26,6 +26,17 @@ from rosfit.telemetry.models import NewAlert, NewLog, Sample
 OrderedHandler = Callable[[Work, Route, Message], Awaitable[None]]
 
 Row = TypeVar("Row", Sample, NewLog, NewAlert)
+Insert = Callable[[psycopg.AsyncConnection[tuple[object, ...]], list[Row]], Awaitable[int]]
+
+
+class Attempt(msgspec.Struct):
+    """What is known of earlier attempts to write the same batch.
+
+    `unanswered`: one may have been committed. `careful`: PostgreSQL refused a row, so find out which.
+    """
+
+    unanswered: bool = False
+    careful: bool = False
 
 
 class Outcome(msgspec.Struct):
@@ -43,36 +54,46 @@ class Writer:
         self._marks = marks
         self._ordered = ordered
 
-    async def write(self, work: Work, messages: Sequence[Parsed]) -> Outcome:
+    async def write(self, work: Work, messages: Sequence[Parsed], attempt: Attempt | None = None) -> Outcome:
         """Write a batch; the caller commits. Every statement here is safe to run again after a rollback."""
+        attempt = attempt or Attempt()
+        if self._marks is not None and attempt.unanswered:
+            await self._marks.load(work)
         fresh = [parsed for parsed in messages if self._marks is None or not self._marks.is_known(parsed)]
         ids = sorted({parsed.route.device_id for parsed in fresh if parsed.route})
         batch = Batch(await fleet.statuses(work.connection, ids) if ids else {})
         for parsed in fresh:
             batch.add(parsed)
-        stored = await self._write_rows(work, batch)
+        stored = await self._write_rows(work, batch, careful=attempt.careful)
         await self._handle_ordered(work, batch)
         if changes := batch.status_changes():
             await fleet_service.apply_changes(work, changes)
         if batch.layouts:
             await fleet.remember_layouts(work.connection, batch.layouts)
-        if batch.dead_letters:
-            await telemetry.insert_dead_letters(work.connection, batch.dead_letters)
-        await self._write_marks(work, messages, fresh)
+        await self._write_dead_letters(work, batch, unanswered=attempt.unanswered)
+        await self._write_marks(work, messages, fresh, batch)
         known = len(messages) - len(fresh)
         return Outcome(batch, stored, len(batch.samples) - stored + known)
 
-    async def _write_rows(self, work: Work, batch: Batch) -> int:
+    async def bury(self, work: Work, parsed: Parsed, why: str) -> Outcome:
+        """Keep a message that cannot be written otherwise as a dead letter."""
+        batch = Batch({})
+        batch.reject(parsed, BadMessageError("not_storable", why))
+        await self._write_dead_letters(work, batch, unanswered=True)
+        await self._write_marks(work, [parsed], [parsed], batch)
+        return Outcome(batch, 0, 0)
+
+    async def _write_rows(self, work: Work, batch: Batch, *, careful: bool) -> int:
         connection = work.connection
         stored = 0
         if batch.samples:
-            batch.samples, stored = await _insert(work, batch, batch.samples, telemetry.insert_samples)
+            batch.samples, stored = await _insert(work, batch, batch.samples, telemetry.insert_samples, careful)
         if batch.logs:
-            batch.logs, _ = await _insert(work, batch, batch.logs, telemetry.insert_logs)
+            batch.logs, _ = await _insert(work, batch, batch.logs, telemetry.insert_logs, careful)
             for line in batch.logs:
                 work.announce(_log_event(line))
         if batch.alerts:
-            batch.alerts, _ = await _insert(work, batch, batch.alerts, telemetry.insert_alerts)
+            batch.alerts, _ = await _insert(work, batch, batch.alerts, telemetry.insert_alerts, careful)
             for alert in batch.alerts:
                 work.announce(_alert_event(alert))
         for (device_id, name), (frame, qos) in batch.frames.items():
@@ -91,37 +112,37 @@ class Writer:
             except BadMessageError as bad:
                 batch.reject(parsed, bad)
 
-    async def _write_marks(self, work: Work, messages: Sequence[Parsed], fresh: Sequence[Parsed]) -> None:
-        if self._marks is None:
-            return
-        written = self._marks.to_write(fresh)
-        if written:
-            await telemetry.write_marks(work.connection, self._marks.slot, written)
-        newest = next((p.incoming for p in reversed(messages) if p.incoming.qos and not p.incoming.dup), None)
-        dropped = self._marks.to_drop(newest.packet_id) if newest else []
-        if dropped:
-            await telemetry.drop_marks(work.connection, self._marks.slot, dropped)
-        if written or dropped:
-            work.then(_committing(self._marks, written, dropped))
+    async def _write_dead_letters(self, work: Work, batch: Batch, *, unanswered: bool) -> None:
+        letters = batch.dead_letters
+        if unanswered and self._marks is not None:
+            marks = self._marks
+            pairs = zip(batch.rejected, letters, strict=True)
+            letters = [letter for parsed, letter in pairs if not marks.has(parsed)]
+        if letters:
+            await telemetry.insert_dead_letters(work.connection, letters)
+
+    async def _write_marks(
+        self, work: Work, messages: Sequence[Parsed], fresh: Sequence[Parsed], batch: Batch
+    ) -> None:
+        if self._marks is not None:
+            anonymous = [parsed for parsed in fresh if parsed.is_anonymous]
+            await self._marks.write(work, [*anonymous, *batch.rejected], _newest_packet_id(messages))
 
 
-def _committing(marks: Marks, written: dict[int, str], dropped: list[int]) -> Callable[[], Awaitable[None]]:
-    async def commit() -> None:
-        marks.committed(written, dropped)
-
-    return commit
+def _newest_packet_id(messages: Sequence[Parsed]) -> int | None:
+    delivered = (parsed.incoming for parsed in reversed(messages))
+    return next((one.packet_id for one in delivered if one.qos and not one.dup), None)
 
 
 async def _insert(
-    work: Work,
-    batch: Batch,
-    rows: list[Row],
-    insert: Callable[[psycopg.AsyncConnection[tuple[object, ...]], list[Row]], Awaitable[int]],
+    work: Work, batch: Batch, rows: list[Row], insert: Insert[Row], careful: bool
 ) -> tuple[list[Row], int]:
-    """Insert all rows, or halve them until the ones that PostgreSQL refuses stand alone.
+    """Insert all rows; when `careful`, halve them until the ones that PostgreSQL refuses stand alone.
 
     Returns the rows it took and how many of them are new.
     """
+    if not careful:
+        return rows, await insert(work.connection, rows)
     try:
         async with work.connection.transaction():
             return rows, await insert(work.connection, rows)
@@ -131,8 +152,8 @@ async def _insert(
             batch.reject(batch.sources[id(rows[0])], reason)
             return [], 0
         middle = len(rows) // 2
-        first, first_new = await _insert(work, batch, rows[:middle], insert)
-        second, second_new = await _insert(work, batch, rows[middle:], insert)
+        first, first_new = await _insert(work, batch, rows[:middle], insert, careful)
+        second, second_new = await _insert(work, batch, rows[middle:], insert, careful)
         return first + second, first_new + second_new
 
 

@@ -12,6 +12,9 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg import AsyncConnection, sql
+from psycopg.conninfo import make_conninfo
+from psycopg.errors import ReadOnlySqlTransaction
+from psycopg.pq import ConnStatus
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from sqlalchemy import create_engine
@@ -27,9 +30,20 @@ Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
 # Advisory lock keys; any two different numbers do.
 MIGRATION_LOCK = 7_201_001
 PERIODIC_LOCK = 7_201_002
+DISPATCH_LOCK = 7_201_004
 SLOT_LOCK = 7_201_100  # and the slot's number
 
 LOCK_RETRY_S = 1.0
+
+# A partner that vanished without a word is noticed, by either side of a lock, within half a minute.
+_LOCK_OPTIONS: dict[str, str | int] = {
+    "application_name": "rosfit-lock",
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
 
 
 async def _configure(connection: AsyncConnection[TupleRow]) -> None:
@@ -63,7 +77,7 @@ async def transaction(pool: Pool) -> AsyncIterator[AsyncConnection[TupleRow]]:
             yield connection
     except psycopg.DataError as error:
         raise InvalidError(f"A value cannot be stored or compared: {error.diag.message_primary or error}") from error
-    except (PoolTimeout, psycopg.OperationalError) as error:
+    except (PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError, ReadOnlySqlTransaction) as error:
         raise UnavailableError(f"PostgreSQL does not answer ({error}); try again shortly") from error
 
 
@@ -121,7 +135,7 @@ async def session_lock(url: str, key: int) -> AsyncIterator[asyncio.Future[None]
     Yields a future that fails with UnavailableError when the connection, and so the lock, is lost.
     """
     try:
-        connection = await AsyncConnection.connect(url, autocommit=True, application_name="rosfit-lock")
+        connection = await AsyncConnection.connect(make_conninfo(url, **_LOCK_OPTIONS), autocommit=True)
     except psycopg.OperationalError as error:
         raise UnavailableError(f"PostgreSQL does not answer ({error})") from error
     async with connection:
@@ -143,12 +157,25 @@ async def _try_lock(connection: AsyncConnection[TupleRow], key: int) -> bool:
 
 
 async def _watch(connection: AsyncConnection[TupleRow]) -> None:
+    """Until the connection is lost. It is idle, so whatever arrives is notice of its end, or harmless.
+
+    Nothing is asked: a server that stands still would not answer, but it keeps the lock, too.
+    """
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(connection.fileno(), readable.set)
     try:
         while True:
-            await connection.execute("SELECT 1")
-            await asyncio.sleep(LOCK_RETRY_S)
+            await readable.wait()
+            readable.clear()
+            connection.pgconn.consume_input()
+            if connection.pgconn.status != ConnStatus.OK:
+                raise UnavailableError("the lock's connection is gone")
     except psycopg.Error as error:
         raise UnavailableError(f"the lock's connection is gone ({error})") from error
+    finally:
+        if not connection.closed:
+            loop.remove_reader(connection.fileno())
 
 
 async def notifications(url: str, channel: str, every_s: float) -> AsyncIterator[None]:

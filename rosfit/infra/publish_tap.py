@@ -116,7 +116,8 @@ def decode_publish(first: int, body: bytes) -> Publish:
     try:
         qos = first >> 1 & 3
         at = 2 + int.from_bytes(body[:2], "big")
-        topic = body[2:at].decode()
+        # Text that is not UTF-8 becomes a topic that nobody knows, and so a dead letter, wherever a broker lets it by.
+        topic = body[2:at].decode("utf-8", "replace")
         packet_id = 0
         if qos:
             packet_id = body[at] << 8 | body[at + 1]
@@ -131,7 +132,7 @@ def decode_publish(first: int, body: bytes) -> Publish:
         else:
             at += 1
         return Publish(topic, body[at:], qos, bool(first & 1), bool(first & 8), packet_id, content_type)
-    except (IndexError, UnicodeDecodeError) as error:
+    except IndexError as error:
         raise MalformedPublishError(f"not a PUBLISH of MQTT 5 ({error})") from error
 
 
@@ -150,7 +151,7 @@ def _content_type(properties: bytes) -> str | None:
         elif identifier in _LENGTH_PREFIXED:
             end = _after_text(properties, at)
             if identifier == _CONTENT_TYPE:
-                return properties[at + 2 : end].decode()
+                return properties[at + 2 : end].decode("utf-8", "replace")
             at = end
         else:
             raise MalformedPublishError(f"property {identifier:#x} has no place in a PUBLISH")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from typing import Any
 import msgspec
 import redis.asyncio as redis
 import structlog
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from rosfit.kernel.errors import UnavailableError
@@ -20,6 +23,7 @@ from rosfit.kernel.ids import uuid7
 
 log = structlog.get_logger(__name__)
 
+# Followed by the run id of the server: one that was restarted may have read back a snapshot of long ago.
 _LATEST = "rosfit:latest:"
 _TIMES = "rosfit:latest-times:"
 _FRAME = "rosfit:frame:"
@@ -55,14 +59,27 @@ def _available() -> Any:
         raise UnavailableError(f"Redis does not answer ({error})") from error
 
 
+def _run_id_of(info: bytes) -> str:
+    """From the answer to INFO; every run of a server makes up its own."""
+    found = re.search(rb"^run_id:(\w+)", info, re.MULTILINE)
+    return found[1].decode() if found else "unknown"
+
+
 class RedisStore:
     """Implements `HotStore`."""
 
     def __init__(self, url: str) -> None:
         self._redis: redis.Redis = redis.Redis.from_url(
-            url, socket_timeout=2, socket_connect_timeout=2, health_check_interval=15
+            url,
+            socket_timeout=2,
+            socket_connect_timeout=2,
+            health_check_interval=15,
+            # What fails is rebuilt or done without; trying again would hide that the server was restarted.
+            retry=Retry(NoBackoff(), 0),
+            redis_connect_func=self._on_connect,
         )
         self._put_latest = self._redis.register_script(_PUT_LATEST)
+        self._run_id = ""
 
     async def close(self) -> None:
         await self._redis.aclose()
@@ -72,30 +89,59 @@ class RedisStore:
         with _available():
             await self._redis.ping()
 
+    async def _on_connect(self, connection: Any) -> None:
+        """Learn whom this connection leads to. Fails once after a restart, for what was asked of the old server."""
+        await connection.on_connect()
+        await connection.send_command("INFO", "server", check_health=False)
+        run_id = _run_id_of(await connection.read_response())
+        known, self._run_id = self._run_id, run_id
+        if known not in {"", run_id}:
+            raise redis.ConnectionError("it was restarted")
+
+    @contextmanager
+    def _one_server(self) -> Any:
+        """As `_available`, and all of it on the same run of the server."""
+        run_id = self._run_id
+        with _available():
+            yield
+        if run_id != self._run_id:
+            raise UnavailableError("Redis was restarted")
+
+    async def _ensure_known(self) -> None:
+        if not self._run_id:
+            await self.check()
+
+    def _keys(self, device_id: str) -> tuple[str, str]:
+        """The hash of values and the hash of times."""
+        return f"{_LATEST}{self._run_id}:{device_id}", f"{_TIMES}{self._run_id}:{device_id}"
+
     async def put_latest(self, samples: Mapping[tuple[str, str], tuple[float, bytes]]) -> None:
+        await self._ensure_known()
         keys: list[str] = []
         values: list[str | bytes | float] = []
         for (device_id, stream), (at, text) in samples.items():
-            keys += (_LATEST + device_id, _TIMES + device_id)
+            keys += self._keys(device_id)
             values += (stream, at, text)
-        with _available():
+        with self._one_server():
             await self._put_latest(keys=keys, args=values)
 
     async def latest(self, device_id: str) -> dict[str, bytes] | None:
-        with _available():
-            found: dict[bytes, bytes] = await self._redis.hgetall(_LATEST + device_id)  # type: ignore[assignment]
+        await self._ensure_known()
+        with self._one_server():
+            found: dict[bytes, bytes] = await self._redis.hgetall(self._keys(device_id)[0])  # type: ignore[assignment]
         if _COMPLETE.encode() not in found:
             return None
         return {stream.decode(): text for stream, text in found.items() if not stream.startswith(b"\x1f")}
 
     async def begin_rebuild(self, device_id: str) -> None:
-        with _available():
-            await self._redis.hset(_LATEST + device_id, _BEGUN, "")
+        await self._ensure_known()
+        with self._one_server():
+            await self._redis.hset(self._keys(device_id)[0], _BEGUN, "")
 
     async def rebuild_latest(self, device_id: str, samples: Mapping[str, tuple[float, bytes]]) -> None:
         await self.put_latest({(device_id, stream): sample for stream, sample in samples.items()})
-        with _available():
-            await self._redis.hset(_LATEST + device_id, _COMPLETE, "")
+        with self._one_server():
+            await self._redis.hset(self._keys(device_id)[0], _COMPLETE, "")
 
     async def forget_latest(self) -> None:
         with _available():
@@ -148,8 +194,12 @@ class ReplicaFeed:
                     tasks.create_task(self._listen())
                     tasks.create_task(self._look_for_others())
                     tasks.create_task(self._send())
-            except* (RedisError, OSError):
-                self._feed.elsewhere = None
+            except* (RedisError, OSError) as lost:
+                log.debug("replica_feed_lost", why=str(lost.exceptions[0]))
+            except* Exception:
+                log.exception("replica_feed_failed")
+            self._feed.elsewhere = None
+            self._outgoing.clear()
             await asyncio.sleep(1)
 
     async def _listen(self) -> None:

@@ -140,12 +140,21 @@ UPDATE dead_letters SET replayed_at = now() WHERE id = %(id)s
 -- name: trim_dead_letters
 DELETE FROM dead_letters WHERE id <= (SELECT max(id) FROM dead_letters) - %(keep)s
 
+-- name: claim_marks
+-- Packet ids begin at 1; under 0 stands who may write. Waits for what the last owner is committing.
+INSERT INTO ingest_marks (slot, packet_id, digest) VALUES (%(slot)s, 0, %(owner)s)
+ON CONFLICT (slot, packet_id) DO UPDATE SET digest = excluded.digest
+
 -- name: marks
-SELECT packet_id, digest FROM ingest_marks WHERE slot = %(slot)s
+SELECT packet_id, digest FROM ingest_marks WHERE slot = %(slot)s AND packet_id > 0
 
 -- name: write_marks
+WITH claim AS (
+    SELECT FROM ingest_marks WHERE slot = %(slot)s AND packet_id = 0 AND digest = %(owner)s FOR SHARE
+)
 INSERT INTO ingest_marks (slot, packet_id, digest)
-SELECT %(slot)s, packet_id, digest FROM unnest(%(packet_ids)s::int[], %(digests)s::text[]) AS n(packet_id, digest)
+SELECT %(slot)s, packet_id, digest
+FROM claim, unnest(%(packet_ids)s::int[], %(digests)s::text[]) AS n(packet_id, digest)
 ON CONFLICT (slot, packet_id) DO UPDATE SET digest = excluded.digest
 
 -- name: drop_marks

@@ -209,11 +209,17 @@ async def marks(connection: Connection, slot: int) -> dict[int, str]:
     return dict(await (await connection.execute(QUERIES["marks"], {"slot": slot})).fetchall())
 
 
-async def write_marks(connection: Connection, slot: int, digests: Mapping[int, str]) -> None:
-    await connection.execute(
+async def claim_marks(connection: Connection, slot: int, owner: str) -> None:
+    await connection.execute(QUERIES["claim_marks"], {"slot": slot, "owner": owner})
+
+
+async def write_marks(connection: Connection, slot: int, owner: str, digests: Mapping[int, str]) -> bool:
+    """False, and nothing written, when another has claimed the slot."""
+    cursor = await connection.execute(
         QUERIES["write_marks"],
-        {"slot": slot, "packet_ids": list(digests), "digests": list(digests.values())},
+        {"slot": slot, "owner": owner, "packet_ids": list(digests), "digests": list(digests.values())},
     )
+    return cursor.rowcount > 0
 
 
 async def drop_marks(connection: Connection, slot: int, packet_ids: Iterable[int]) -> None:

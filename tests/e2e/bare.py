@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.load import wire
 from tests.load.lane import Lane
 from tests.load.plan import Load
-from tests.load.publisher import Publisher, _groups
+from tests.load.publisher import Publisher
 from tests.load.writer import Writer
 
 _STARTED_MS = 1_774_865_132_000
