@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from joserfc import jwt
@@ -15,6 +16,7 @@ from rosfit.accounts.errors import TokenExpiredError, TokenInvalidError
 from rosfit.accounts.models import Actor, User
 
 ISSUER = "rosfit"
+DEVICE_ISSUER = "rosfit/devices"
 ALGORITHM = "EdDSA"
 # By it people and scanners of leaked secrets recognise an API key.
 KEY_PREFIX = "rfk_"
@@ -25,6 +27,10 @@ SESSION_TTL_S = 14 * 86_400
 
 _claims = jwt.JWTClaimsRegistry(
     iss={"essential": True, "value": ISSUER}, sub={"essential": True}, exp={"essential": True}
+)
+
+_device_claims = jwt.JWTClaimsRegistry(
+    iss={"essential": True, "value": DEVICE_ISSUER}, sub={"essential": True}, jti={"essential": True}
 )
 
 
@@ -81,6 +87,24 @@ class Signer:
             "jti": secrets.token_hex(8),
         }
         return jwt.encode({"alg": ALGORITHM, "kid": key.kid}, claims, key, algorithms=[ALGORITHM])
+
+    def sign_device(self, device_id: str, credential_id: str, scopes: list[str], expires_at: datetime | None) -> str:
+        """An MQTT password that says itself whose it is; no access token, since another issuer gives it."""
+        key = self._keys.keys[0]
+        claims: dict[str, Any] = {"iss": DEVICE_ISSUER, "sub": device_id, "jti": credential_id, "iat": int(time.time())}
+        claims["scope"] = " ".join(scopes)
+        if expires_at is not None:
+            claims["exp"] = int(expires_at.timestamp())
+        return jwt.encode({"alg": ALGORITHM, "kid": key.kid}, claims, key, algorithms=[ALGORITHM])
+
+    def read_device(self, token: str) -> tuple[str, str] | None:
+        """(device_id, credential_id) of a device's token; None for anything else, forged or run out."""
+        try:
+            claims = jwt.decode(token, self._keys, algorithms=[ALGORITHM]).claims
+            _device_claims.validate(claims)
+        except (JoseError, ValueError, TypeError, KeyError):
+            return None
+        return str(claims["sub"]), str(claims["jti"])
 
     def verify(self, token: str) -> Claims:
         """What the token says. Raises TokenExpiredError or TokenInvalidError."""

@@ -7,8 +7,12 @@ from litestar.types import ControllerRouterHandler
 
 from rosfit.api.access import require_right
 from rosfit.api.auth import AuthController
+from rosfit.api.broker_auth import EmqxController, RabbitController
+from rosfit.api.commands import CommandController, emergency_stop
+from rosfit.api.credentials import AuthorityController, CredentialController
 from rosfit.api.devices import DeviceController
 from rosfit.api.docs import api_docs
+from rosfit.api.enrolment import EnrolmentController, EnrolmentTokenController
 from rosfit.api.groups import GroupController
 from rosfit.api.hooks import HookSourceController, take_hook
 from rosfit.api.people import AuditController, KeyController, UserController, create_token
@@ -31,6 +35,13 @@ def routes() -> list[ControllerRouterHandler]:
             KeyController,
             AuditController,
             DeviceController,
+            CredentialController,
+            EnrolmentController,
+            EnrolmentTokenController,
+            EmqxController,
+            RabbitController,
+            CommandController,
+            emergency_stop,
             GroupController,
             HookSourceController,
             take_hook,
@@ -40,5 +51,5 @@ def routes() -> list[ControllerRouterHandler]:
         guards=[require_right],
         response_class=WireResponse,
     )
-    beside = Router("/", route_handlers=[SystemController, api_docs], guards=[require_right])
+    beside = Router("/", route_handlers=[SystemController, AuthorityController, api_docs], guards=[require_right])
     return [base, beside, live_socket]

@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from rosfit.fleet.errors import AuthorityExistsError, NoAuthorityError, SigningRequestError
@@ -78,6 +78,19 @@ class Authority:
         """A client certificate for this device, whatever name the request bears. Raises SigningRequestError."""
         request = _checked_request(csr_pem)
         return self._sign(_name(device_id), request.public_key(), DEVICE_TTL, ExtendedKeyUsageOID.CLIENT_AUTH, ())
+
+    def proven(self, certificate_pem: str, signature: bytes, signed: bytes) -> tuple[str, str] | None:
+        """(serial, device_id) of a certificate of ours that is in its time and whose key made the signature."""
+        try:
+            certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
+            certificate.verify_directly_issued_by(self._certificate)
+            _verify(certificate.public_key(), signature, signed)
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+            return None
+        if not certificate.not_valid_before_utc <= now() <= certificate.not_valid_after_utc:
+            return None
+        (name,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return f"{certificate.serial_number:x}", str(name.value)
 
     def sign_server(self, public_key: ec.EllipticCurvePublicKey, names: Sequence[str], ttl: timedelta) -> Signed:
         return self._sign(_name(names[0]), public_key, ttl, ExtendedKeyUsageOID.SERVER_AUTH, names)
@@ -207,6 +220,18 @@ def _bad_request(why: str) -> SigningRequestError:
         "-keyout robot.key -out robot.csr",
         errors=(FieldError("csr", why),),
     )
+
+
+def _verify(key: object, signature: bytes, signed: bytes) -> None:
+    """SHA-256 with EC or RSA (PKCS #1 v1.5), or Ed25519, as `openssl dgst` makes it. Raises InvalidSignature."""
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        key.verify(signature, signed, ec.ECDSA(hashes.SHA256()))
+    elif isinstance(key, rsa.RSAPublicKey):
+        key.verify(signature, signed, padding.PKCS1v15(), hashes.SHA256())
+    elif isinstance(key, ed25519.Ed25519PublicKey):
+        key.verify(signature, signed)
+    else:
+        raise InvalidSignature
 
 
 def _name(common_name: str) -> x509.Name:

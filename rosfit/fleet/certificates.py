@@ -32,6 +32,18 @@ async def sign(work: Work, authority: Authority, device_id: str, csr: str) -> Is
     return IssuedCertificate(signed.pem, authority.pem, signed.serial, format_time(signed.expires_at))
 
 
+async def holder(
+    work: Work, authority: Authority, certificate_pem: str, signature: bytes, signed: str
+) -> str | None:
+    """The device of a live certificate of ours whose key has made `signature` over `signed`; else None."""
+    proven = authority.proven(certificate_pem, signature, signed.encode())
+    if proven is None:
+        return None
+    serial, device_id = proven
+    known = await repository.list_certificates(work.connection, device_id)
+    return device_id if any(one.serial == serial and one.revoked_at is None for one in known) else None
+
+
 async def list_for(work: Work, device_id: str) -> list[Certificate]:
     """Newest first, also those that ended."""
     return await repository.list_certificates(work.connection, device_id)

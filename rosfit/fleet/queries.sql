@@ -194,7 +194,7 @@ ORDER BY serial
 INSERT INTO enrolment_tokens (token_id, name, token_hash, device_type, tags, approval, max_uses, created_by, expires_at)
 VALUES (%(token_id)s, %(name)s, %(token_hash)s, %(device_type)s, %(tags)s, %(approval)s, %(max_uses)s,
         %(created_by)s, %(expires_at)s)
-RETURNING wire_time(created_at), wire_time(expires_at)
+RETURNING wire_time(expires_at) AS expires_at
 
 -- name: list_enrolment_tokens
 SELECT token_id AS id, name, device_type, tags, approval, max_uses, uses, created_by,

@@ -50,10 +50,18 @@ class BrokerAccess(Protocol):
 async def register(work: Work, new: NewDevice) -> Device:
     """Raises DeviceExistsError."""
     _refuse_nul(new.metadata)
-    device_id = new.device_id or f"{new.type.replace('_', '-')}-{secrets.token_hex(4)}"
+    device_id = new.device_id or made_up_id(new.type)
     if not await repository.insert_device(work.connection, device_id, new):
-        raise DeviceExistsError(f"{device_id!r} is registered already; choose another device_id")
+        raise exists(device_id)
     return await get(work, device_id)
+
+
+def made_up_id(device_type: str) -> str:
+    return f"{device_type.replace('_', '-')}-{secrets.token_hex(4)}"
+
+
+def exists(device_id: str) -> DeviceExistsError:
+    return DeviceExistsError(f"{device_id!r} is registered already; choose another device_id")
 
 
 def _refuse_nul(value: object) -> None:
