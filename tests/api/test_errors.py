@@ -8,6 +8,7 @@ import pytest
 from litestar.handlers import HTTPRouteHandler, WebsocketRouteHandler
 
 from rosfit.app import make_app
+from rosfit.settings import Settings
 from tests.api.problems import SECURITY_HEADERS, assert_problem
 from tests.server import running_server
 
@@ -20,6 +21,8 @@ PUBLIC = {
     "/api/v1/auth/login",
     "/api/v1/auth/refresh",
     "/api/v1/auth/logout",
+    "/api/v1/auth/token",
+    "/api/v1/hooks/{source:str}",
 }
 
 
@@ -233,6 +236,8 @@ def _handlers():
 
 class _Nothing:
     """Stands where the edge would: routes are only walked here."""
+
+    settings = Settings()
 
     def __getattr__(self, name):
         return None
