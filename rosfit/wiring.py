@@ -15,6 +15,8 @@ from rosfit.accounts.identity import Identities
 from rosfit.accounts.setup import SETUP_TOKEN_FILE, SetupToken
 from rosfit.accounts.tokens import Signer
 from rosfit.api.edge import Edge
+from rosfit.commands import service as commands
+from rosfit.commands.dispatch import Dispatcher
 from rosfit.handler.decode import Decoder
 from rosfit.handler.hot import LatestValues, VitalsBook
 from rosfit.handler.ingest import Ingest
@@ -23,6 +25,7 @@ from rosfit.infra.embedded.broker_accounts import hash_password
 from rosfit.infra.mqtt import IngestSession, check_broker
 from rosfit.infra.objects import open_objects
 from rosfit.infra.postgres import (
+    DISPATCH_LOCK,
     PERIODIC_LOCK,
     SLOT_LOCK,
     Pool,
@@ -32,6 +35,7 @@ from rosfit.infra.postgres import (
     session_lock,
     transaction,
 )
+from rosfit.infra.publisher import BrokerPublisher
 from rosfit.infra.redis import RedisStore, open_store
 from rosfit.kernel.errors import UnavailableError
 from rosfit.kernel.feed import Feed
@@ -39,9 +43,9 @@ from rosfit.kernel.metrics import Metrics
 from rosfit.kernel.ports import Incoming
 from rosfit.kernel.work import Work
 from rosfit.periodic import Periodic
-from rosfit.protocol.envelope import Limits
+from rosfit.protocol.envelope import Limits, Message
 from rosfit.protocol.layouts import Layouts
-from rosfit.protocol.topics import INGEST_FILTER
+from rosfit.protocol.topics import INGEST_FILTER, Kind, Route
 from rosfit.settings import Settings
 from rosfit.supervisor import Endpoints
 from rosfit.telemetry.errors import StillBadError
@@ -51,6 +55,10 @@ log = structlog.get_logger(__name__)
 # What the trigger on device_credentials notifies; and how often credentials are looked at for having run out.
 CREDENTIALS_CHANGED = "rosfit_credentials"
 CREDENTIALS_EVERY_S = 30.0
+
+# What is notified when a command came or a device is back; and how often times that run out are looked at.
+COMMANDS_CHANGED = "rosfit_commands"
+COMMANDS_EVERY_S = 0.25
 
 
 @dataclass
@@ -110,6 +118,10 @@ async def wire(settings: Settings, endpoints: Endpoints) -> AsyncIterator[Wired]
             await parts.finish()
 
 
+async def _take_response(work: Work, route: Route, message: Message) -> None:
+    await commands.take_response(work, route.device_id, message.payload)
+
+
 class _Parts:
     """Everything that lives as long as the process, made in the order in which it is needed."""
 
@@ -131,8 +143,10 @@ class _Parts:
             latest=self._latest,
             vitals=self._vitals,
             metrics=self._metrics,
-            ordered={},
+            ordered={Kind.COMMAND_RESPONSE: _take_response},
         )
+        self._publisher = BrokerPublisher(endpoints.mqtt_url)
+        self._dispatcher = Dispatcher(self._open_work, self._publisher, self._layouts)
         self._periodic = Periodic(
             self._open_work, self._vitals, settings.heartbeat_timeout_s, endpoints.broker_accounts
         )
@@ -209,12 +223,23 @@ class _Parts:
             ("replicas", self._store.replicas(self._feed).run()),
             ("vitals", self._periodic.write_vitals()),
             ("periodic", self._periodic.run(lambda: session_lock(url, PERIODIC_LOCK))),
+            ("publisher", self._publisher.run()),
+            ("dispatch", self._dispatch()),
             ("broker-accounts", self._periodic.keep_broker_synced(changes)),
             *(
                 (f"slot-{slot}", hold_slot(slot, self._lease, self._run_slot))
                 for slot in range(self._settings.ingest_slots)
             ),
         ]
+
+    async def _dispatch(self) -> None:
+        """Commands are published by one process at a time, in order."""
+        url = self._endpoints.database_url
+
+        async def publish(_: int) -> None:
+            await self._dispatcher.run(notifications(url, COMMANDS_CHANGED, COMMANDS_EVERY_S))
+
+        await hold_slot(0, lambda _: session_lock(url, DISPATCH_LOCK), publish)
 
     def _lease(self, slot: int) -> Any:
         return session_lock(self._endpoints.database_url, SLOT_LOCK + slot)

@@ -10,6 +10,7 @@ from rosfit.api.auth import AuthController
 from rosfit.api.broker_auth import EmqxController, RabbitController
 from rosfit.api.commands import CommandController, emergency_stop
 from rosfit.api.credentials import AuthorityController, CredentialController
+from rosfit.api.commands import CommandController, emergency_stop
 from rosfit.api.devices import DeviceController
 from rosfit.api.docs import api_docs
 from rosfit.api.enrolment import EnrolmentController, EnrolmentTokenController
@@ -40,6 +41,8 @@ def routes() -> list[ControllerRouterHandler]:
             EnrolmentTokenController,
             EmqxController,
             RabbitController,
+            CommandController,
+            emergency_stop,
             CommandController,
             emergency_stop,
             GroupController,

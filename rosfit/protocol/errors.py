@@ -17,6 +17,7 @@ Reason = Literal[
     "unknown_device",
     "decommissioned",
     "not_storable",
+    "unknown_command",
     "no_handler",
 ]
 

@@ -1,0 +1,35 @@
+"""What can be wrong with a command."""
+
+from __future__ import annotations
+
+from rosfit.kernel.errors import ConflictError, InvalidError, NotFoundError
+
+
+class CommandNotFoundError(NotFoundError):
+    code = "COMMAND_NOT_FOUND"
+    title = "There is no such command"
+
+
+class DeviceOfflineError(ConflictError):
+    code = "DEVICE_OFFLINE"
+    title = "The device is not connected"
+
+
+class DeviceNotCommandableError(ConflictError):
+    code = "DEVICE_DECOMMISSIONED"
+    title = "The device takes no commands"
+
+
+class TerminalStateError(ConflictError):
+    code = "TERMINAL_STATE"
+    title = "The command has ended already"
+
+
+class CommandExpiryError(InvalidError):
+    code = "INVALID"
+    title = "The expiry of the command is not valid"
+
+
+class LeaseHeldError(ConflictError):
+    code = "LEASE_HELD"
+    title = "Somebody else drives this robot"

@@ -1,0 +1,95 @@
+-- name: insert_command
+INSERT INTO commands (command_id, device_id, correlation_id, command, data, urgent, timeout_s, expires_at, created_by)
+VALUES (%(command_id)s, %(device_id)s, %(correlation_id)s, %(command)s, %(data)s, %(urgent)s, %(timeout_s)s,
+        %(expires_at)s, %(created_by)s)
+
+-- name: insert_step
+INSERT INTO command_steps (command_id, number, status, detail, refused)
+SELECT %(command_id)s, coalesce(max(number), 0) + 1, %(status)s, %(detail)s, %(refused)s
+FROM command_steps WHERE command_id = %(command_id)s
+
+-- name: get_command
+SELECT command_id, device_id, correlation_id, command, data, status, urgent, timeout_s,
+       wire_time(expires_at) AS expires_at, created_by, wire_time(created_at) AS created_at,
+       wire_time(published_at) AS published_at, wire_time(finished_at) AS finished_at, progress, result, error, late
+FROM commands WHERE device_id = %(device_id)s AND command_id = %(command_id)s
+
+-- name: list_commands
+SELECT command_id, device_id, correlation_id, command, data, status, urgent, timeout_s,
+       wire_time(expires_at) AS expires_at, created_by, wire_time(created_at) AS created_at,
+       wire_time(published_at) AS published_at, wire_time(finished_at) AS finished_at, progress, result, error, late
+FROM commands
+WHERE device_id = %(device_id)s
+  AND (%(status)s::text IS NULL OR status = %(status)s)
+  AND (%(after)s::text IS NULL OR command_id < %(after)s)
+ORDER BY command_id DESC
+LIMIT %(limit)s
+
+-- name: list_steps
+SELECT status, wire_time(at) AS at, detail, refused FROM command_steps WHERE command_id = %(command_id)s ORDER BY number
+
+-- name: lock_command
+SELECT status, late, command FROM commands WHERE device_id = %(device_id)s AND command_id = %(command_id)s FOR UPDATE
+
+-- name: set_status
+UPDATE commands
+SET status = %(status)s,
+    progress = coalesce(%(progress)s, progress),
+    result = coalesce(%(result)s, result),
+    error = coalesce(%(error)s, error),
+    late = late OR %(late)s,
+    published_at = coalesce(published_at, CASE WHEN %(status)s <> 'cancelled' AND %(status)s <> 'expired' THEN now() END),
+    finished_at = CASE WHEN %(final)s THEN now() END
+WHERE command_id = %(command_id)s
+
+-- name: publishable
+SELECT c.command_id, c.device_id, d.type AS device_type, d.layout, c.correlation_id, c.command, c.data, c.timeout_s,
+       c.expires_at
+FROM commands c JOIN devices d USING (device_id)
+WHERE c.status = 'pending' AND c.published_at IS NULL AND c.expires_at > now()
+  AND d.status IN ('online', 'error', 'maintenance')
+ORDER BY c.urgent DESC, c.position
+LIMIT %(limit)s
+
+-- name: mark_published
+UPDATE commands SET published_at = now()
+WHERE command_id = ANY(%(command_ids)s) AND published_at IS NULL
+
+-- name: lock_overdue
+SELECT command_id, device_id, status
+FROM commands
+WHERE (status IN ('pending', 'delivered', 'acked', 'in_progress')
+       AND published_at + make_interval(secs => timeout_s) < now())
+   OR (status = 'pending' AND published_at IS NULL AND expires_at <= now())
+ORDER BY position
+LIMIT %(limit)s
+FOR UPDATE SKIP LOCKED
+
+-- name: next_deadline
+SELECT extract(epoch FROM min(least(
+           published_at + make_interval(secs => timeout_s),
+           CASE WHEN published_at IS NULL THEN expires_at END)) - now())::float8
+FROM commands WHERE status IN ('pending', 'delivered', 'acked', 'in_progress')
+
+-- name: count_waiting
+SELECT count(*) FROM commands WHERE device_id = %(device_id)s AND status = 'pending'
+
+-- name: take_lease
+INSERT INTO teleop_leases (device_id, lease_id, user_id, user_name)
+VALUES (%(device_id)s, %(lease_id)s, %(user_id)s, %(user_name)s)
+ON CONFLICT (device_id) DO UPDATE
+SET lease_id = excluded.lease_id, user_id = excluded.user_id, user_name = excluded.user_name,
+    taken_at = now(), renewed_at = now()
+WHERE %(take_over)s OR teleop_leases.renewed_at < now() - make_interval(secs => %(stale_s)s)
+RETURNING lease_id
+
+-- name: get_lease
+SELECT device_id, lease_id, user_id, user_name, wire_time(taken_at) AS taken_at
+FROM teleop_leases
+WHERE device_id = %(device_id)s AND renewed_at >= now() - make_interval(secs => %(stale_s)s)
+
+-- name: renew_lease
+UPDATE teleop_leases SET renewed_at = now() WHERE device_id = %(device_id)s AND lease_id = %(lease_id)s RETURNING true
+
+-- name: drop_lease
+DELETE FROM teleop_leases WHERE device_id = %(device_id)s AND lease_id = %(lease_id)s

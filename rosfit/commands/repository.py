@@ -1,0 +1,159 @@
+"""One function per query of `queries.sql`; the caller owns the transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+from psycopg import AsyncConnection
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from rosfit.commands.lifecycle import FINAL, Status
+from rosfit.commands.models import Command, Lease, NewCommand, Response, Step, ToPublish
+from rosfit.kernel.queries import load_queries
+
+QUERIES = load_queries("rosfit.commands")
+
+Connection = AsyncConnection[Any]
+
+
+class Locked(NamedTuple):
+    """A command held until the end of the transaction."""
+
+    status: str
+    late: bool
+    command: str
+
+
+async def _all(connection: Connection, query: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+    cursor = connection.cursor(row_factory=dict_row)
+    return await (await cursor.execute(QUERIES[query], values)).fetchall()
+
+
+def _json(value: Any) -> Jsonb | None:
+    return None if value is None else Jsonb(msgspec.to_builtins(value))
+
+
+async def insert_command(
+    connection: Connection,
+    command_id: str,
+    device_id: str,
+    correlation_id: str,
+    new: NewCommand,
+    expires_at: datetime,
+    created_by: str,
+    urgent: bool,
+) -> None:
+    values = {
+        "command_id": command_id,
+        "device_id": device_id,
+        "correlation_id": correlation_id,
+        "command": new.command,
+        "data": Jsonb(new.data),
+        "urgent": urgent,
+        "timeout_s": new.timeout_s,
+        "expires_at": expires_at,
+        "created_by": created_by,
+    }
+    await connection.execute(QUERIES["insert_command"], values)
+
+
+async def insert_step(
+    connection: Connection, command_id: str, status: Status, detail: Any = None, refused: str | None = None
+) -> None:
+    values = {"command_id": command_id, "status": status, "detail": _json(detail), "refused": refused}
+    await connection.execute(QUERIES["insert_step"], values)
+
+
+async def get_command(connection: Connection, device_id: str, command_id: str) -> Command | None:
+    """With every step."""
+    rows = await _all(connection, "get_command", {"device_id": device_id, "command_id": command_id})
+    if not rows:
+        return None
+    steps = msgspec.convert(await _all(connection, "list_steps", {"command_id": command_id}), list[Step])
+    return msgspec.convert(rows[0] | {"steps": steps}, Command)
+
+
+async def list_commands(
+    connection: Connection, device_id: str, status: str | None, after: str | None, limit: int
+) -> list[Command]:
+    """Newest first."""
+    values = {"device_id": device_id, "status": status, "after": after, "limit": limit}
+    return msgspec.convert(await _all(connection, "list_commands", values), list[Command])
+
+
+async def lock_command(connection: Connection, device_id: str, command_id: str) -> Locked | None:
+    values = {"device_id": device_id, "command_id": command_id}
+    row = await (await connection.execute(QUERIES["lock_command"], values)).fetchone()
+    return Locked(*row) if row else None
+
+
+async def set_status(
+    connection: Connection, command_id: str, status: Status, report: Response | None = None, *, late: bool = False
+) -> None:
+    values = {
+        "command_id": command_id,
+        "status": status,
+        "progress": report.progress if report else None,
+        "result": _json(report.result) if report else None,
+        "error": _json(report.error) if report else None,
+        "late": late,
+        "final": status in FINAL,
+    }
+    await connection.execute(QUERIES["set_status"], values)
+
+
+async def publishable(connection: Connection, limit: int) -> list[ToPublish]:
+    """Pending commands whose devices are there: urgent ones first, then in the order they were accepted."""
+    return msgspec.convert(await _all(connection, "publishable", {"limit": limit}), list[ToPublish])
+
+
+async def mark_published(connection: Connection, command_ids: Sequence[str]) -> None:
+    await connection.execute(QUERIES["mark_published"], {"command_ids": list(command_ids)})
+
+
+async def lock_overdue(connection: Connection, limit: int) -> list[tuple[str, str, str]]:
+    """(command_id, device_id, status) of commands whose time has run out."""
+    return await (await connection.execute(QUERIES["lock_overdue"], {"limit": limit})).fetchall()
+
+
+async def next_deadline(connection: Connection) -> float | None:
+    """Seconds until the time of some open command runs out."""
+    row = await (await connection.execute(QUERIES["next_deadline"])).fetchone()
+    return row[0] if row else None
+
+
+async def count_waiting(connection: Connection, device_id: str) -> int:
+    row = await (await connection.execute(QUERIES["count_waiting"], {"device_id": device_id})).fetchone()
+    return int(row[0]) if row else 0
+
+
+async def take_lease(connection: Connection, lease: Lease, *, take_over: bool, stale_s: float) -> bool:
+    """False while somebody else holds it."""
+    values = {
+        "device_id": lease.device_id,
+        "lease_id": lease.lease_id,
+        "user_id": lease.user_id,
+        "user_name": lease.user_name,
+        "take_over": take_over,
+        "stale_s": stale_s,
+    }
+    return await (await connection.execute(QUERIES["take_lease"], values)).fetchone() is not None
+
+
+async def get_lease(connection: Connection, device_id: str, stale_s: float) -> Lease | None:
+    rows = await _all(connection, "get_lease", {"device_id": device_id, "stale_s": stale_s})
+    return msgspec.convert(rows[0], Lease) if rows else None
+
+
+async def renew_lease(connection: Connection, device_id: str, lease_id: str) -> bool:
+    """False when it was taken over."""
+    values = {"device_id": device_id, "lease_id": lease_id}
+    return await (await connection.execute(QUERIES["renew_lease"], values)).fetchone() is not None
+
+
+async def drop_lease(connection: Connection, device_id: str, lease_id: str) -> None:
+    await connection.execute(QUERIES["drop_lease"], {"device_id": device_id, "lease_id": lease_id})

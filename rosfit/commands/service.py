@@ -1,0 +1,179 @@
+"""What can be done with commands. Callers own the unit of work."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from rosfit.commands import repository
+from rosfit.commands.errors import (
+    CommandExpiryError,
+    CommandNotFoundError,
+    DeviceNotCommandableError,
+    DeviceOfflineError,
+    TerminalStateError,
+)
+from rosfit.commands.lifecycle import FINAL, REPORTABLE, Status, advance, may_cancel
+from rosfit.commands.models import Accepted, Command, NewCommand, Response
+from rosfit.fleet import repository as fleet
+from rosfit.fleet.service import not_found
+from rosfit.kernel.clock import format_time, now
+from rosfit.kernel.errors import FieldError
+from rosfit.kernel.feed import Event
+from rosfit.kernel.ids import new_id, uuid7
+from rosfit.kernel.paging import Page, decode_cursor, page_of
+from rosfit.kernel.work import Work
+from rosfit.protocol.errors import BadMessageError
+
+QUEUED_FOR = timedelta(hours=24)
+
+# Commands that go ahead of everything, on the server and on the bridge.
+URGENT = frozenset({"emergency_stop"})
+
+# The built-in with which the bridge is asked to stop what another command began.
+CANCEL = "cancel"
+
+REACHABLE = frozenset({"online", "error", "maintenance"})
+
+
+async def send(work: Work, device_id: str, new: NewCommand, created_by: str) -> Accepted:
+    """Accept a command; it is published once this work has committed."""
+    locked = await fleet.lock_device(work.connection, device_id)
+    if locked is None:
+        raise not_found(device_id)
+    _check_device(device_id, locked[0], new.queue)
+    command_id, correlation_id = new_id("cmd"), uuid7().hex
+    expires_at = _expiry(new)
+    urgent = new.command in URGENT
+    await repository.insert_command(
+        work.connection, command_id, device_id, correlation_id, new, expires_at, created_by, urgent
+    )
+    await _record(work, device_id, command_id, new.command, "pending")
+    return Accepted(command_id, correlation_id, "pending")
+
+
+def _check_device(device_id: str, status: str, queue: bool) -> None:
+    if status == "decommissioned":
+        raise DeviceNotCommandableError(f"{device_id} is decommissioned")
+    if status not in REACHABLE and not queue:
+        raise DeviceOfflineError(f"{device_id} is {status}; send it with queue: true to have it wait")
+
+
+def _expiry(new: NewCommand) -> datetime:
+    if new.expires_at is None:
+        return now() + (QUEUED_FOR if new.queue else timedelta(seconds=new.timeout_s))
+    if new.expires_at.tzinfo is None or new.expires_at <= now():
+        raise CommandExpiryError(errors=(FieldError("expires_at", "a time in the future with an offset"),))
+    return new.expires_at
+
+
+async def get(work: Work, device_id: str, command_id: str) -> Command:
+    """With every step. Raises CommandNotFoundError."""
+    found = await repository.get_command(work.connection, device_id, command_id)
+    if found is None:
+        raise _no_command(device_id, command_id)
+    return found
+
+
+def _no_command(device_id: str, command_id: str) -> CommandNotFoundError:
+    return CommandNotFoundError(f"{device_id} has no command {command_id[:64]!r}")
+
+
+async def history(work: Work, device_id: str, status: str | None, cursor: str | None, limit: int) -> Page[Command]:
+    """Newest first."""
+    key = decode_cursor(cursor, tuple[str])
+    rows = await repository.list_commands(work.connection, device_id, status, key[0] if key else None, limit + 1)
+    return page_of(rows, limit, lambda command: (command.command_id,))
+
+
+async def cancel(work: Work, device_id: str, command_id: str, created_by: str) -> Command:
+    """Take back what is pending; ask the device to stop what is under way. Raises TerminalStateError."""
+    locked = await repository.lock_command(work.connection, device_id, command_id)
+    if locked is None:
+        raise _no_command(device_id, command_id)
+    if locked.status in FINAL:
+        raise TerminalStateError(f"{command_id} is {locked.status}, which is final")
+    if may_cancel(locked.status):
+        await _apply(work, device_id, command_id, locked.command, "cancelled")
+    else:
+        request = NewCommand(CANCEL, {"command_id": command_id}, queue=False)
+        await send(work, device_id, request, created_by)
+    return await get(work, device_id, command_id)
+
+
+async def take_response(work: Work, device_id: str, payload: bytes) -> None:
+    """A report of the device. Raises BadMessageError for one that is of no command of this device."""
+    try:
+        report = msgspec.json.decode(payload, type=Response)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise BadMessageError("wrong_shape", str(error)) from error
+    if report.status not in REPORTABLE:
+        raise BadMessageError("wrong_shape", f"a device does not say {report.status}")
+    locked = await repository.lock_command(work.connection, device_id, report.command_id)
+    if locked is None:
+        raise BadMessageError("unknown_command", f"{device_id} was not sent {report.command_id[:64]!r}")
+    outcome = advance(locked.status, report.status, locked.late)
+    if outcome.refused:
+        await repository.insert_step(work.connection, report.command_id, report.status, report, outcome.refused)
+        return
+    for status in outcome.steps:
+        last = status == outcome.steps[-1]
+        await _apply(
+            work, device_id, report.command_id, locked.command, status, report if last else None, late=outcome.late
+        )
+
+
+async def mark_delivered(work: Work, device_id: str, command_id: str, command: str) -> None:
+    """The broker has acknowledged the publish and the device is connected."""
+    locked = await repository.lock_command(work.connection, device_id, command_id)
+    if locked is not None and locked.status == "pending":
+        await _apply(work, device_id, command_id, command, "delivered")
+
+
+async def end_overdue(work: Work, limit: int) -> int:
+    """Expire what was not published in time, time out what was; returns how many."""
+    overdue = await repository.lock_overdue(work.connection, limit)
+    for command_id, device_id, status in overdue:
+        found = await get(work, device_id, command_id)
+        expired = status == "pending" and found.published_at is None
+        await _apply(work, device_id, command_id, found.command, "expired" if expired else "timed_out")
+    return len(overdue)
+
+
+async def _apply(
+    work: Work,
+    device_id: str,
+    command_id: str,
+    command: str,
+    status: Status,
+    report: Response | None = None,
+    *,
+    late: bool = False,
+) -> None:
+    await repository.set_status(work.connection, command_id, status, report, late=late)
+    await _record(work, device_id, command_id, command, status, report, late=late)
+
+
+async def _record(
+    work: Work,
+    device_id: str,
+    command_id: str,
+    command: str,
+    status: Status,
+    report: Response | None = None,
+    *,
+    late: bool = False,
+) -> None:
+    """Keep the step and announce it."""
+    detail: dict[str, Any] = {}
+    if report is not None:
+        told = {"progress": report.progress, "result": report.result, "error": report.error}
+        detail = {key: msgspec.to_builtins(value) for key, value in told.items() if value is not None}
+    await repository.insert_step(work.connection, command_id, status, detail or None)
+    at = format_time(now())
+    data = {"command_id": command_id, "device_id": device_id, "command": command, "status": status, "at": at}
+    if late:
+        data["late"] = True  # type: ignore[assignment]
+    work.announce(Event("commands", device_id, command_id, msgspec.json.encode(data | detail), at))

@@ -1,0 +1,212 @@
+"""Commands over REST to a device on a real broker, and back."""
+
+from __future__ import annotations
+
+import json
+import queue
+from collections.abc import Iterator
+from typing import Any, Self
+
+import paho.mqtt.client as paho
+import pytest
+
+from tests.server import RunningServer, running_server, until
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    with running_server(ROSFIT_RATE_LIMIT_PER_S="100000") as running:
+        yield running
+
+
+class Device:
+    """A device that keeps what it is sent, as a stranger would write one."""
+
+    def __init__(self, server: RunningServer, device_id: str, row: str = "cmd/request", **fields: Any) -> None:
+        self.server = server
+        self.device_id = device_id
+        server.admin.device(device_id, **fields)
+        self.token = server.admin.device_token(device_id)
+        self.row = row
+        self.requests: queue.Queue[paho.MQTTMessage] = queue.Queue()
+        self.connect()
+
+    def connect(self) -> None:
+        subscribed = queue.Queue[bool]()
+        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self.client.username_pw_set(self.device_id, self.token)
+        self.client.on_message = lambda _client, _userdata, message: self.requests.put(message)
+        self.client.on_subscribe = lambda *_: subscribed.put(True)
+        self.client.connect("127.0.0.1", self.server.mqtt_port)
+        self.client.loop_start()
+        until(self.client.is_connected)
+        self.client.subscribe(f"rosfit/{self.device_id}/{self.row}", qos=1)
+        subscribed.get(timeout=5)
+        self.say("status", {"status": "online"})
+        until(lambda: self.server.admin.got(f"/devices/{self.device_id}")["status"] == "online")
+
+    def say(self, row: str, payload: Any) -> None:
+        self.client.publish(f"rosfit/{self.device_id}/{row}", json.dumps(payload), qos=1).wait_for_publish(5)
+
+    def asked(self) -> dict[str, Any]:
+        """The payload of the next request."""
+        return json.loads(self.requests.get(timeout=10).payload)["payload"]
+
+    def answer(self, request: dict[str, Any], status: str, **more: Any) -> None:
+        ids = {"command_id": request["command_id"], "correlation_id": request["correlation_id"]}
+        row = "command/response" if self.row == "command" else "cmd/response"
+        self.say(row, ids | {"status": status} | more)
+
+    def leave(self) -> None:
+        self.say("status", {"status": "offline", "reason": "shutdown"})
+        self.client.disconnect()
+        self.client.loop_stop()
+        until(lambda: self.server.admin.got(f"/devices/{self.device_id}")["status"] == "offline")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+def send(server: RunningServer, device_id: str, command: str, **more: Any) -> str:
+    accepted = server.admin.made(f"/commands/{device_id}", {"command": command, **more}, 202)
+    assert accepted["status"] == "pending"
+    return accepted["command_id"]
+
+
+def status_of(server: RunningServer, device_id: str, command_id: str) -> str:
+    return server.admin.got(f"/commands/{device_id}/{command_id}")["status"]
+
+
+def steps_of(server: RunningServer, device_id: str, command_id: str) -> list[str]:
+    return [step["status"] for step in server.admin.got(f"/commands/{device_id}/{command_id}")["steps"]]
+
+
+def test_a_command_goes_to_the_device_and_its_result_comes_back(server: RunningServer) -> None:
+    with Device(server, "c-1") as device:
+        command_id = send(server, "c-1", "navigate_to", data={"x": 1.5})
+        message = device.requests.get(timeout=10)
+        envelope = json.loads(message.payload)
+        request = envelope["payload"]
+        assert envelope["type"] == "command"
+        assert (request["command_id"], request["command"], request["data"]) == (command_id, "navigate_to", {"x": 1.5})
+        assert message.properties.ResponseTopic == "rosfit/c-1/cmd/response"
+        assert message.properties.CorrelationData.decode() == request["correlation_id"]
+        assert 0 < message.properties.MessageExpiryInterval <= 30
+        device.answer(request, "acked")
+        device.answer(request, "in_progress", progress=0.5)
+        device.answer(request, "succeeded", result={"at": "dock"})
+        until(lambda: status_of(server, "c-1", command_id) == "succeeded")
+        assert steps_of(server, "c-1", command_id) == ["pending", "delivered", "acked", "in_progress", "succeeded"]
+        assert server.admin.got(f"/commands/c-1/{command_id}")["result"] == {"at": "dock"}
+
+
+def test_steps_that_a_device_skips_are_recorded_before_the_later_one(server: RunningServer) -> None:
+    with Device(server, "c-2") as device:
+        command_id = send(server, "c-2", "ping")
+        device.answer(device.asked(), "succeeded")
+        until(lambda: status_of(server, "c-2", command_id) == "succeeded")
+        assert steps_of(server, "c-2", command_id) == ["pending", "delivered", "acked", "succeeded"]
+
+
+def test_a_device_that_is_away_is_a_conflict_unless_the_command_may_wait(server: RunningServer) -> None:
+    with Device(server, "c-3") as device:
+        device.leave()
+        refused = server.admin.post("/commands/c-3", json={"command": "ping"})
+        assert (refused.status_code, refused.json()["code"]) == (409, "DEVICE_OFFLINE")
+        waiting = [send(server, "c-3", f"step_{number}", queue=True) for number in range(20)]
+        device.connect()
+        asked = [device.asked()["command_id"] for _ in waiting]
+        assert asked == waiting
+
+
+def test_an_emergency_stop_goes_ahead_of_what_waits(server: RunningServer) -> None:
+    with Device(server, "c-4") as device:
+        device.leave()
+        for number in range(200):
+            send(server, "c-4", f"step_{number}", queue=True)
+        server.admin.made("/devices/c-4/emergency-stop", status=202)
+        device.connect()
+        assert device.asked()["command"] == "emergency_stop"
+
+
+def test_devices_of_the_short_form_are_asked_on_command(server: RunningServer) -> None:
+    with Device(server, "c-5", row="command", type="mqtt_device") as device:
+        command_id = send(server, "c-5", "blink")
+        device.answer(device.asked(), "succeeded")
+        until(lambda: status_of(server, "c-5", command_id) == "succeeded")
+
+
+def test_silence_times_out_and_a_late_result_is_taken_once(server: RunningServer) -> None:
+    with Device(server, "c-6") as device:
+        command_id = send(server, "c-6", "slow", timeout_s=0.5)
+        request = device.asked()
+        until(lambda: status_of(server, "c-6", command_id) == "timed_out")
+        device.answer(request, "succeeded", result={"done": True})
+        until(lambda: status_of(server, "c-6", command_id) == "succeeded")
+        device.answer(request, "failed", error={"code": "X", "message": "again"})
+        until(lambda: len(steps_of(server, "c-6", command_id)) == 5)
+        command = server.admin.got(f"/commands/c-6/{command_id}")
+        assert (command["status"], command["late"]) == ("succeeded", True)
+        assert command["steps"][-1]["refused"] == "TERMINAL_STATE"
+
+
+def test_a_pending_command_is_cancelled_and_a_final_one_is_not(server: RunningServer) -> None:
+    with Device(server, "c-7") as device:
+        device.leave()
+        command_id = send(server, "c-7", "later", queue=True)
+        assert server.admin.delete(f"/commands/c-7/{command_id}").json()["status"] == "cancelled"
+        again = server.admin.delete(f"/commands/c-7/{command_id}")
+        assert (again.status_code, again.json()["code"]) == (409, "TERMINAL_STATE")
+
+
+def test_cancelling_what_is_under_way_asks_the_device(server: RunningServer) -> None:
+    with Device(server, "c-8") as device:
+        command_id = send(server, "c-8", "drive")
+        request = device.asked()
+        device.answer(request, "in_progress")
+        until(lambda: status_of(server, "c-8", command_id) == "in_progress")
+        server.admin.delete(f"/commands/c-8/{command_id}")
+        cancel = device.asked()
+        assert (cancel["command"], cancel["data"]) == ("cancel", {"command_id": command_id})
+        device.answer(request, "cancelled")
+        until(lambda: status_of(server, "c-8", command_id) == "cancelled")
+
+
+def test_what_waits_too_long_expires(server: RunningServer) -> None:
+    with Device(server, "c-9") as device:
+        device.leave()
+        soon = server.admin.post(
+            "/commands/c-9", json={"command": "x", "queue": True, "expires_at": "2020-01-01T00:00:00Z"}
+        )
+        assert soon.status_code == 422
+
+
+def test_a_response_of_another_device_changes_nothing(server: RunningServer) -> None:
+    with Device(server, "c-10") as device, Device(server, "c-11") as stranger:
+        command_id = send(server, "c-10", "secret")
+        request = device.asked()
+        stranger.answer(request, "succeeded")
+        letters = lambda: server.admin.got("/dead-letters", device_id="c-11", reason="unknown_command")["items"]  # noqa: E731
+        until(letters)
+        assert status_of(server, "c-10", command_id) == "delivered"
+        device.answer(request, "succeeded")
+        until(lambda: status_of(server, "c-10", command_id) == "succeeded")
+
+
+def test_commands_survive_a_killed_server_and_come_in_order(server: RunningServer) -> None:
+    with Device(server, "c-12") as device:
+        device.leave()
+        waiting = [send(server, "c-12", f"step_{number}", queue=True) for number in range(10)]
+        server.kill()
+        server.start()
+        device.connect()
+        asked: list[str] = []
+        while len(asked) < len(waiting):
+            command_id = device.asked()["command_id"]
+            if command_id not in asked:
+                asked.append(command_id)
+        assert asked == waiting
