@@ -27,12 +27,16 @@ from rosfit.kernel.feed import Feed
 from rosfit.kernel.paging import Page as Slice
 from rosfit.kernel.work import Work
 from rosfit.telemetry import service as telemetry
-from rosfit.telemetry.models import Item, LogLine, Series
+from rosfit.telemetry.models import Frame, Item, LogLine, Series
 
 READ: dict[str, Any] = {"right": Right.TELEMETRY_READ}
 
 # Four times a second is as fast as people read numbers, and smooth enough for a chart.
 EVENTS_EVERY_S = 0.25
+
+# How pictures begin, for devices that cannot say what they send (MQTT 3.1.1).
+UNKNOWN = "application/octet-stream"
+BEGINNINGS = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png", b"GIF8": "image/gif"}
 
 LOG_PAGE = 100
 LONGEST_NAME = 512
@@ -145,12 +149,15 @@ async def robot_frame(
     """The newest frame: shown if it is a picture, else offered as a file."""
     await fleet.check_reach(work, device_id, actor.reach)
     frame = await telemetry.frame(work, hot, device_id, str(name).strip("/"))
-    shown = frame.content_type.split(";")[0].strip().lower()
+    kind = _kind_of(frame)
     headers = NO_STORE | {"X-Content-Type-Options": "nosniff", "X-Frame-Time": format_time(frame.time)}
-    if shown not in PICTURES:
-        return Response(
-            frame.data,
-            media_type="application/octet-stream",
-            headers=headers | {"Content-Disposition": "attachment"},
-        )
-    return Response(frame.data, media_type=shown, headers=headers)
+    if kind not in PICTURES:
+        kind, headers = UNKNOWN, headers | {"Content-Disposition": "attachment"}
+    return Response(frame.data, media_type=kind, headers=headers)
+
+
+def _kind_of(frame: Frame) -> str:
+    kind = frame.content_type.split(";")[0].strip().lower()
+    if kind != UNKNOWN:
+        return kind
+    return next((found for start, found in BEGINNINGS.items() if frame.data.startswith(start)), UNKNOWN)

@@ -46,6 +46,7 @@ function refreshSoon() {
 const shown = () => [...document.querySelectorAll("tr[data-device]")].map((row) => row.dataset.device).join();
 let stream = document.getElementById("live");
 let watched = shown();
+let connection = null;
 
 document.addEventListener("htmx:after:swap", () => {
   const live = document.getElementById("live");
@@ -53,6 +54,8 @@ document.addEventListener("htmx:after:swap", () => {
   if (live === stream) {
     stream = live.cloneNode();
     live.replaceWith(stream);
+    // The old stream would only notice with its next message, and keep its connection until then.
+    connection?.reader?.cancel();
     htmx.process(stream);
   } else {
     stream = live;
@@ -62,5 +65,6 @@ document.addEventListener("htmx:after:swap", () => {
 
 // After a break the list may have changed unseen.
 document.addEventListener("htmx:sse:after:connection", (event) => {
-  if (event.detail.connection.attempt > 0) refreshSoon();
+  connection = event.detail.connection;
+  if (connection.attempt > 0) refreshSoon();
 });

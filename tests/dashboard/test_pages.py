@@ -270,6 +270,25 @@ async def test_what_a_device_sends_is_never_run_as_a_page(site: Site) -> None:
     assert (await site.client.get("/robots/bot/frame/none")).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"\xff\xd8\xff\xe0jpeg", "image/jpeg"),
+        (b"\x89PNG\r\n\x1a\n...", "image/png"),
+        (b"<svg>", "application/octet-stream"),
+        (b"", "application/octet-stream"),
+    ],
+)
+async def test_a_picture_without_a_type_is_known_by_its_beginning(site: Site, data: bytes, kind: str) -> None:
+    """MQTT 3.1.1 has no content type."""
+    await site.sign_in_as("viewer")
+    await add_robot(site, "bot")
+    async with site.edge.open_work() as work:
+        await telemetry.upsert_frame(work.connection, "bot", "image", Frame(now(), "application/octet-stream", data))
+    answer = await site.client.get("/robots/bot/frame/image")
+    assert answer.headers["content-type"] == kind
+
+
 async def test_older_log_lines_come_by_cursor(site: Site) -> None:
     await site.sign_in_as("viewer")
     await add_robot(site, "bot")

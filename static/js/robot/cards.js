@@ -186,7 +186,7 @@ class Row {
   show(value) {
     const text = this.format.text(value);
     if (this.number.data !== text) this.number.data = text;
-    setText(this.unit, typeof value === "number" ? this.format.suffix : "");
+    setText(this.unit, typeof value === "number" ? ` ${this.format.suffix}` : "");
   }
 
   mark(charted) {

@@ -4,7 +4,9 @@ import { el, setText } from "./dom.js";
 
 // Ten pictures a second at most, one at a time.
 const EVERY_MS = 100;
-const SHOWN = /^image\/(jpeg|png|webp|gif|bmp)\b/;
+// A device without MQTT 5 cannot say what it sends: the server looks, and what is no picture fails to load.
+const UNKNOWN = "application/octet-stream";
+const SHOWN = /^(image\/(jpeg|png|webp|gif|bmp)\b|application\/octet-stream$)/;
 
 export const isFrame = (stream) => stream.startsWith("blob/");
 
@@ -39,6 +41,7 @@ class CameraFrame {
   #wanted = "";
   #shown = "";
   #busy = false;
+  #noPicture = false;
   visible = false;
 
   constructor(name, deviceId) {
@@ -50,12 +53,17 @@ class CameraFrame {
   }
 
   announced({ content_type, size, time }) {
-    if (!SHOWN.test(content_type)) {
-      setAge(this.age, time);
-      return setText(this.text, `${content_type}, ${Math.ceil(size / 1024)} KiB`);
-    }
+    this.kind = content_type;
+    this.description = `${content_type}, ${Math.ceil(size / 1024)} KiB`;
+    if (!SHOWN.test(content_type) || this.#noPicture) return this.#describe(time);
     this.#wanted = time;
     this.refresh();
+  }
+
+  #describe(time) {
+    setAge(this.age, time);
+    setText(this.text, this.description);
+    this.body.replaceChildren(this.text);
   }
 
   async refresh() {
@@ -71,7 +79,8 @@ class CameraFrame {
       this.body.replaceChildren(image);
       setAge(this.age, time);
     } catch {
-      setText(this.text, "This picture cannot be shown");
+      this.#noPicture = this.kind === UNKNOWN;
+      this.#describe(time);
     }
     this.#shown = time;
     setTimeout(() => {
