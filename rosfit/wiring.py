@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from rosfit.accounts import service as accounts
+from rosfit.accounts import signing_keys
 from rosfit.accounts.identity import Identities
 from rosfit.accounts.setup import SETUP_TOKEN_FILE, SetupToken
 from rosfit.accounts.tokens import Signer
@@ -225,6 +226,7 @@ class _Parts:
             ("periodic", self._periodic.run(lambda: session_lock(url, PERIODIC_LOCK))),
             ("publisher", self._publisher.run()),
             ("dispatch", self._dispatch()),
+            ("signing-keys", signing_keys.follow(self.edge.signer, self._open_work, self._signing_keys_changed())),
             ("broker-accounts", self._periodic.keep_broker_synced(changes)),
             *(
                 (f"slot-{slot}", hold_slot(slot, self._lease, self._run_slot))
@@ -240,6 +242,9 @@ class _Parts:
             await self._dispatcher.run(notifications(url, COMMANDS_CHANGED, COMMANDS_EVERY_S))
 
         await hold_slot(0, lambda _: session_lock(url, DISPATCH_LOCK), publish)
+
+    def _signing_keys_changed(self) -> Any:
+        return notifications(self._endpoints.database_url, signing_keys.CHANGED, signing_keys.LOOK_EVERY_S)
 
     def _lease(self, slot: int) -> Any:
         return session_lock(self._endpoints.database_url, SLOT_LOCK + slot)

@@ -119,7 +119,8 @@ WITH sessions AS (DELETE FROM page_sessions WHERE expires_at <= now())
 DELETE FROM refresh_tokens WHERE expires_at <= now()
 
 -- name: signing_keys
-SELECT key_id, private_jwk FROM signing_keys WHERE retired_at IS NULL ORDER BY created_at DESC
+SELECT key_id, private_jwk FROM signing_keys WHERE retired_at IS NULL OR retired_at > now()
+ORDER BY retired_at IS NOT NULL, created_at DESC
 
 -- name: lock_signing_keys
 LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE
@@ -214,3 +215,12 @@ DELETE FROM hook_deliveries WHERE received_at < now() - interval '30 days' OR de
     ) AS ranked
     WHERE place > 10000 AND received_at < now() - interval '15 minutes'
 )
+
+-- name: list_signing_keys
+SELECT key_id AS id, wire_time(created_at) AS created_at, wire_time(retired_at) AS verifies_until
+FROM signing_keys WHERE retired_at IS NULL OR retired_at > now()
+ORDER BY retired_at IS NOT NULL, created_at DESC
+
+-- name: retire_signing_keys
+UPDATE signing_keys SET retired_at = least(retired_at, now() + make_interval(secs => %(overlap_s)s))
+WHERE retired_at IS NULL OR retired_at > now()

@@ -62,6 +62,10 @@ class Signer:
     """Signs with the newest key and takes what any key that is not retired has signed."""
 
     def __init__(self, private_jwks: list[dict[str, Any]]) -> None:
+        self.use(private_jwks)
+
+    def use(self, private_jwks: list[dict[str, Any]]) -> None:
+        """Sign with the first of these from now on."""
         self._keys = KeySet([OKPKey.import_key(jwk) for jwk in private_jwks])
 
     def public_jwks(self) -> dict[str, Any]:

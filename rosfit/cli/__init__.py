@@ -17,6 +17,7 @@ VERBS = {
     "doctor": "rosfit.cli.doctor:doctor",
     "group": "rosfit.cli.group:group",
     "key": "rosfit.cli.key:key",
+    "keys": "rosfit.cli.keys:keys",
     "migrate": "rosfit.cli.migrate:migrate_command",
     "openapi": "rosfit.cli.openapi:openapi",
     "serve": "rosfit.cli.serve:serve",
