@@ -25,6 +25,7 @@ from rosfit.api.origins import SocketOrigins, cors_config
 from rosfit.api.routes import BASE, routes
 from rosfit.api.slow_clients import HEADERS_LIMIT_BYTES, ImpatientProtocol
 from rosfit.dashboard.errors import error_page
+from rosfit.infra.tls import secure, server_pair
 from rosfit.kernel.work import Work
 from rosfit.settings import Settings
 from rosfit.supervisor import Endpoints
@@ -84,7 +85,7 @@ async def serve(settings: Settings, endpoints: Endpoints, *, demo: bool, stop: a
     """Until `stop` is set. Prints one line with the address when everything is ready."""
     configure_logging(settings)
     async with wire(settings, endpoints) as wired:
-        server = _Server(_uvicorn_config(make_app(wired.edge), settings))
+        server = _Server(secure(_uvicorn_config(make_app(wired.edge), settings), settings))
         serving = asyncio.create_task(server.serve())
         await server.listening.wait()
         async with _demo_robots(settings) if demo else contextlib.nullcontext():
@@ -158,8 +159,10 @@ async def _until_stopped(stop: asyncio.Event, serving: asyncio.Task[None], tasks
 
 
 def _greet(settings: Settings, wired: Wired) -> None:
-    address = settings.public_url or f"http://{settings.host}:{settings.port}"
+    address = settings.public_url or f"{settings.scheme}://{settings.host}:{settings.port}"
     print(f"RosFit is ready at {address}", flush=True)
+    if settings.tls:
+        print(f"TLS certificate SHA-256: {server_pair(settings).fingerprint}", file=sys.stderr, flush=True)
     if token := wired.edge.setup_token.value():
         print(f"First start: create the first user at {address}/setup#token={token}", file=sys.stderr, flush=True)
 

@@ -19,6 +19,7 @@ from rosfit.infra.embedded.postgres import PostgresServer
 from rosfit.infra.embedded.server import Keeper
 from rosfit.infra.embedded.unprivileged import server_user
 from rosfit.infra.embedded.valkey import ValkeyServer
+from rosfit.infra.tls import server_pair
 from rosfit.settings import Settings
 
 # All servers together; with the application's own 3 s a SIGTERM ends within the promised 10 s.
@@ -108,6 +109,9 @@ class Supervisor:
         return Endpoints(database_url, redis_url, mqtt_url, settings.s3_url or folder.objects, accounts)
 
     def _plan_broker(self, accounts: BrokerAccounts) -> str:
+        if self._settings.tls:
+            pair = server_pair(self._settings)
+            accounts.certificates.install_pair(pair.certificate, pair.key)
         broker = MosquittoServer(self._folder, self._settings, accounts, self._report)
         keeper = Keeper(broker, self._report)
         self.keepers[broker.name] = keeper

@@ -12,6 +12,7 @@ from litestar import Controller, Request, Response, delete, get, post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
 
+from rosfit.accounts.models import Actor
 from rosfit.accounts.rights import Right
 from rosfit.api.access import actor_of, record
 from rosfit.api.auth import sync_broker_after
@@ -33,7 +34,7 @@ from rosfit.fleet.enrolment_models import (
 )
 from rosfit.fleet.models import Credential
 from rosfit.fleet.mqtt_passwords import fits
-from rosfit.kernel.errors import RateLimitedError, UnauthenticatedError, UnavailableError
+from rosfit.kernel.errors import PermissionDeniedError, RateLimitedError, UnauthenticatedError, UnavailableError
 from rosfit.kernel.paging import Page
 from rosfit.kernel.work import Work
 
@@ -69,7 +70,7 @@ class EnrolmentTokenController(Controller):
         self, data: NewEnrolmentToken, request: Request[Any, Any, Any], work: Work
     ) -> Response[EnrolmentTokenWithSecret]:
         """A token with which robots register themselves; shown once."""
-        actor = actor_of(request)
+        actor = _everywhere(request)
 
         async def create() -> EnrolmentTokenWithSecret:
             made = await enrolment.create_token(work, data, actor.id)
@@ -80,14 +81,16 @@ class EnrolmentTokenController(Controller):
 
     @get(opt=WRITE)
     async def list_enrolment_tokens(
-        self, work: Work, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+        self, request: Request[Any, Any, Any], work: Work, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
     ) -> Page[EnrolmentToken]:
         """Those not revoked, newest first, without their secrets."""
+        _everywhere(request)
         return await enrolment.list_tokens(work, cursor, limit)
 
     @delete("/{token_id:str}", opt=WRITE)
     async def revoke_enrolment_token(self, token_id: str, request: Request[Any, Any, Any], work: Work) -> None:
         """At once. Robots that it has let in stay."""
+        _everywhere(request)
         await enrolment.revoke_token(work, token_id)
         await record(work, request, "enrolment_token.revoke", token_id)
 
@@ -154,12 +157,14 @@ class EnrolmentController(Controller):
     @get("/enrolments", opt=READ)
     async def list_enrolments(
         self,
+        request: Request[Any, Any, Any],
         work: Work,
         status: Annotated[EnrolmentStatus | None, Parameter(description="only these")] = None,
         limit: Limit = DEFAULT_LIMIT,
         cursor: Cursor = None,
     ) -> Page[Enrolment]:
         """Robots that asked to be let in, newest first."""
+        _everywhere(request)
         return await enrolment.find(work, status, cursor, limit)
 
     @post("/enrolments/{enrolment_id:str}/approve", opt=WRITE, status_code=200)
@@ -167,15 +172,26 @@ class EnrolmentController(Controller):
         self, enrolment_id: str, request: Request[Any, Any, Any], work: Work
     ) -> Enrolment:
         """Register the robot; it fetches its credential itself."""
-        approved = await enrolment.approve(work, enrolment_id, actor_of(request).id)
+        approved = await enrolment.approve(work, enrolment_id, _everywhere(request).id)
         await record(work, request, "enrolment.approve", enrolment_id, after=approved)
         return approved
 
     @post("/enrolments/{enrolment_id:str}/deny", opt=WRITE, status_code=200)
     async def deny_enrolment(self, enrolment_id: str, request: Request[Any, Any, Any], work: Work) -> Enrolment:
-        denied = await enrolment.deny(work, enrolment_id, actor_of(request).id)
+        denied = await enrolment.deny(work, enrolment_id, _everywhere(request).id)
         await record(work, request, "enrolment.deny", enrolment_id, after=denied)
         return denied
+
+
+def _everywhere(request: Connection) -> Actor:
+    """Who asks. A token lets in devices that belong to nobody yet, so a credential with limits may not deal with it.
+
+    Raises PermissionDeniedError.
+    """
+    actor = actor_of(request)
+    if not actor.reach.is_everything:
+        raise PermissionDeniedError("This credential is limited to some devices; enrolment needs one that is not")
+    return actor
 
 
 async def limit_by_address(request: Connection, edge: Edge) -> None:

@@ -12,12 +12,14 @@ from rosfit.kernel.errors import RosfitError
 # Verb → module and name of its click command. Loaded late: `rosfit version` need not import a web server.
 VERBS = {
     "audit": "rosfit.cli.audit:audit_group",
+    "ca": "rosfit.cli.ca:ca",
     "config": "rosfit.cli.config:config",
     "device": "rosfit.cli.device:device",
     "doctor": "rosfit.cli.doctor:doctor",
     "group": "rosfit.cli.group:group",
     "key": "rosfit.cli.key:key",
     "keys": "rosfit.cli.keys:keys",
+    "enrol": "rosfit.cli.enrol:enrol",
     "migrate": "rosfit.cli.migrate:migrate_command",
     "openapi": "rosfit.cli.openapi:openapi",
     "serve": "rosfit.cli.serve:serve",

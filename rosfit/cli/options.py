@@ -19,6 +19,7 @@ _SETTING_FLAGS = (
 _SERVER_FLAGS = (
     click.option("--host", help="Address to listen on  [default: 127.0.0.1]"),
     click.option("--port", type=click.IntRange(0, 65535), help="Port of the web server  [default: 8000]"),
+    click.option("--tls", is_flag=True, default=None, help="HTTPS, wss and MQTT over TLS; makes a certificate."),
     click.option("--mqtt-port", type=click.IntRange(0, 65535), help="Port of the broker  [default: 1883]"),
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -30,7 +31,7 @@ def with_settings(verb: Verb) -> Verb:
 
 
 def with_server_settings(verb: Verb) -> Verb:
-    """The same with the flags of `rosfit serve`: --host, --port, --mqtt-port."""
+    """The same with the flags of `rosfit serve`: --host, --port, --mqtt-port, --tls."""
     return _with_flags(verb, (*_SETTING_FLAGS, *_SERVER_FLAGS))
 
 
@@ -41,7 +42,7 @@ def print_json(value: object) -> None:
 def _with_flags(verb: Verb, flags: tuple[Callable[[Verb], Verb], ...]) -> Verb:
     @functools.wraps(verb)
     def run(config: Path | None, **arguments: Any) -> Any:
-        names = ("data_dir", "host", "port", "mqtt_port")
+        names = ("data_dir", "host", "port", "mqtt_port", "tls")
         given = {name: arguments.pop(name) for name in names if name in arguments}
         return verb(settings=load_settings(given, config), **arguments)
 

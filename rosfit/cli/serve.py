@@ -10,6 +10,7 @@ import uvloop
 
 from rosfit.cli.options import with_server_settings
 from rosfit.infra.embedded.ports import check_port_free, resolve
+from rosfit.infra.tls import check_exposure
 from rosfit.settings import Settings
 from rosfit.supervisor import Supervisor
 
@@ -22,6 +23,7 @@ DRAIN_S = 3.0
 @click.option("--demo", is_flag=True, help="Add simulated robots.")
 def serve(settings: Settings, demo: bool) -> None:
     """Run RosFit: web server, ingest and, unless settings name others, its own broker and databases."""
+    check_exposure(settings, resolve(settings.host))
     if settings.port:
         check_port_free(resolve(settings.host), settings.port, "port")
     uvloop.run(_run(settings, demo))

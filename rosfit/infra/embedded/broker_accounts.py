@@ -129,11 +129,12 @@ class BrokerAccounts:
             if self._written >= mine:
                 return
             covered = self._wanted
-            probe = await asyncio.to_thread(self.write_files)
-            if self._broker is not None:
-                if restart:
-                    await self._broker.restart()
-                await self._broker.reload(probe)
+            if self._broker is not None and restart:
+                await self._broker.restart()  # it writes the files itself, since a start reads them
+            else:
+                probe = await asyncio.to_thread(self.write_files)
+                if self._broker is not None:
+                    await self._broker.reload(probe)
             self._written = covered
 
     async def _disconnect(self, device_ids: Iterable[str]) -> None:
