@@ -10,7 +10,6 @@ from rosfit.api.auth import AuthController
 from rosfit.api.broker_auth import EmqxController, RabbitController
 from rosfit.api.commands import CommandController, emergency_stop
 from rosfit.api.credentials import AuthorityController, CredentialController
-from rosfit.api.commands import CommandController, emergency_stop
 from rosfit.api.devices import DeviceController
 from rosfit.api.docs import api_docs
 from rosfit.api.enrolment import EnrolmentController, EnrolmentTokenController
@@ -18,6 +17,7 @@ from rosfit.api.groups import GroupController
 from rosfit.api.hooks import HookSourceController, take_hook
 from rosfit.api.people import AuditController, KeyController, UserController, create_token
 from rosfit.api.responses import WireResponse
+from rosfit.api.robots import ParameterController, RobotController
 from rosfit.api.system import SystemController
 from rosfit.api.telemetry import DeadLetterController, TelemetryController
 from rosfit.api.ws.socket import live_socket
@@ -43,6 +43,8 @@ def routes() -> list[ControllerRouterHandler]:
             RabbitController,
             CommandController,
             emergency_stop,
+            RobotController,
+            ParameterController,
             CommandController,
             emergency_stop,
             GroupController,

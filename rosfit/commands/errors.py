@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rosfit.kernel.errors import ConflictError, InvalidError, NotFoundError
+from rosfit.kernel.errors import ConflictError, InvalidError, NotFoundError, RosfitError
 
 
 class CommandNotFoundError(NotFoundError):
@@ -33,3 +33,14 @@ class CommandExpiryError(InvalidError):
 class LeaseHeldError(ConflictError):
     code = "LEASE_HELD"
     title = "Somebody else drives this robot"
+
+
+class DeviceRefusedError(ConflictError):
+    code = "DEVICE_REFUSED"
+    title = "The device did not do what it was asked"
+
+
+class DeviceDidNotAnswerError(RosfitError):
+    code = "DEVICE_DID_NOT_ANSWER"
+    status = 504
+    title = "The device did not answer in time"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import queue
+import threading
 from collections.abc import Iterator
 from typing import Any, Self
 
 import paho.mqtt.client as paho
 import pytest
+from websockets.sync.client import ClientConnection, connect
 
 from tests.server import RunningServer, running_server, until
 
@@ -210,3 +212,73 @@ def test_commands_survive_a_killed_server_and_come_in_order(server: RunningServe
             if command_id not in asked:
                 asked.append(command_id)
         assert asked == waiting
+
+
+def socket_to(server: RunningServer) -> ClientConnection:
+    return connect(f"{server.url.replace('http', 'ws')}/ws?token={server.admin.token}")
+
+
+def test_a_command_over_the_socket_is_told_at_each_step_and_ends_with_its_result(server: RunningServer) -> None:
+    with (
+        Device(server, "c-13") as device,
+        socket_to(server) as ws,
+    ):
+        assert json.loads(ws.recv())["type"] == "auth_result"
+        data = {"device_id": "c-13", "command": "navigate_to", "data": {"x": 1}}
+        ws.send(json.dumps({"type": "command", "data": data, "request_id": "r1"}))
+        request = device.asked()
+        device.answer(request, "acked")
+        device.answer(request, "succeeded", result={"ok": True})
+        told = [json.loads(ws.recv(timeout=10)) for _ in range(4)]
+        assert [(one["type"], one["data"]["status"]) for one in told] == [
+            ("command_ack", "pending"),
+            ("command_ack", "delivered"),
+            ("command_ack", "acked"),
+            ("command_result", "succeeded"),
+        ]
+        assert told[-1]["data"]["result"] == {"ok": True}
+        assert {one["request_id"] for one in told} == {"r1"}
+
+
+def test_a_command_to_a_device_that_is_away_is_an_error_on_the_socket(server: RunningServer) -> None:
+    with (
+        Device(server, "c-14") as device,
+        socket_to(server) as ws,
+    ):
+        device.leave()
+        ws.recv()
+        ws.send(json.dumps({"type": "command", "data": {"device_id": "c-14", "command": "x"}}))
+        assert json.loads(ws.recv(timeout=10))["data"]["code"] == "DEVICE_OFFLINE"
+
+
+def test_parameters_are_asked_of_the_robot(server: RunningServer) -> None:
+    with Device(server, "c-15") as device:
+        answers: queue.Queue[Any] = queue.Queue()
+        asking = threading.Thread(
+            target=lambda: answers.put(server.admin.put("/devices/c-15/params/nav/planner/speed", json={"value": 2}))
+        )
+        asking.start()
+        request = device.asked()
+        assert request["command"] == "set_parameters"
+        assert request["data"] == {"params": [{"node": "nav/planner", "name": "speed", "value": 2}]}
+        device.answer(request, "succeeded", result={"params": [{"name": "speed", "old_value": 1, "new_value": 2}]})
+        asking.join(10)
+        assert answers.get(timeout=10).json()["params"][0]["new_value"] == 2
+
+
+def test_a_robot_at_a_glance_tells_what_its_streams_say(server: RunningServer) -> None:
+    with Device(server, "c-16") as device:
+        device.say("telemetry/joint_states", {"name": ["a"], "position": [1.5], "temperature": [41]})
+        device.say(
+            "telemetry/diagnostics", {"status": [{"name": "motor", "level": 2, "message": "hot", "hardware_id": "M1"}]}
+        )
+        device.say("telemetry/odom", {"pose": {"pose": {"position": {"x": 1, "y": 2}, "orientation": {"w": 1}}}})
+
+        def glance() -> Any:
+            status = server.admin.got("/robots/c-16/status")
+            return status if status["pose"] and status["joints"] and status["error_codes"] else None
+
+        status = until(glance)
+        assert status["joints"][0]["temperature"] == 41
+        assert status["error_codes"] == [{"code": "M1", "level": "ERROR", "message": "hot"}]
+        assert status["pose"] == {"x": 1.0, "y": 2.0, "theta": 0.0}

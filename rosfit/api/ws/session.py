@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from rosfit.accounts.models import Actor
+from rosfit.accounts.rights import Right
 from rosfit.api.access import check_right
 from rosfit.api.edge import Edge
 from rosfit.api.ws.channels import (
@@ -23,6 +24,7 @@ from rosfit.api.ws.channels import (
     parse_channel,
 )
 from rosfit.api.ws.codec import ClientMessage, Codec
+from rosfit.api.ws.commands import CommandDesk, CommandMessage
 from rosfit.api.ws.outbox import Outbox
 from rosfit.fleet import service as fleet
 from rosfit.fleet.errors import DeviceNotFoundError
@@ -66,6 +68,7 @@ class Session:
         self._visible: frozenset[str] | None = None
         self._subscriptions: dict[str, tuple[Subscription, Callable[[], None]]] = {}
         self._times: deque[float] = deque(maxlen=MESSAGES_PER_S)
+        self._commands = CommandDesk(edge, self._tell)
 
     @property
     def actor(self) -> Actor | None:
@@ -123,6 +126,7 @@ class Session:
             unsubscribe()
             subscription.close()
         self._subscriptions.clear()
+        self._commands.close()
 
     def fail(self, error: RosfitError) -> None:
         """The last word before the socket closes."""
@@ -154,6 +158,8 @@ class Session:
                 await self._subscribe(message, self._actor)
             case "unsubscribe":
                 self._unsubscribe(message)
+            case "command":
+                await self._command(message, self._actor)
             case "ping":
                 self._answer("pong", {}, request_id=message.request_id)
             case _:
@@ -172,6 +178,17 @@ class Session:
         self._answer("subscribed", {}, channel=channel.text, request_id=message.request_id)
         unsubscribe = self._edge.feed.subscribe(channel.kind, channel.key, subscription.offer)  # type: ignore[arg-type]
         self._subscriptions[channel.text] = (subscription, unsubscribe)
+
+    async def _command(self, message: ClientMessage, actor: Actor) -> None:
+        check_right(actor, Right.COMMANDS_WRITE)
+        try:
+            wanted = msgspec.convert(message.data or {}, CommandMessage)
+            await self._commands.send(wanted, actor, message.request_id)
+        except msgspec.ValidationError as error:
+            raise InvalidMessageError(f"data of command: {error}") from error
+
+    def _tell(self, type_: str, data: dict[str, Any], request_id: str | int | None) -> None:
+        self._answer(type_, data, request_id=request_id)
 
     @staticmethod
     def _options(message: ClientMessage) -> SubscribeOptions:
