@@ -45,8 +45,6 @@ def routes() -> list[ControllerRouterHandler]:
             emergency_stop,
             RobotController,
             ParameterController,
-            CommandController,
-            emergency_stop,
             GroupController,
             HookSourceController,
             take_hook,
