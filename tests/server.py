@@ -101,15 +101,21 @@ class Client(httpx.Client):
 class Robot:
     """An MQTT connection with a device's own credential (plain paho, as a stranger would write it)."""
 
-    def __init__(self, port: int, device_id: str, token: str, protocol: int = paho.MQTTv5, **options: Any) -> None:
+    def __init__(
+        self, port: int, device_id: str, token: str, username: str | None = None, protocol: int = paho.MQTTv5
+    ) -> None:
         self.device_id = device_id
-        self._paho = client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=protocol, **options)
-        client.username_pw_set(device_id, token)
+        self._paho = client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=protocol)
+        client.username_pw_set(username or device_id, token)
         self.codes: list[Any] = []
+        self.lost = False
         client.on_connect = lambda _client, _data, _flags, code, _properties: self.codes.append(code)
+        client.on_disconnect = self._on_disconnect
         client.connect("127.0.0.1", port)
         client.loop_start()
         until(lambda: self.codes)
+        if self.codes[0].is_failure:
+            client.loop_stop()
         assert not self.codes[0].is_failure, f"{device_id}: {self.codes[0]}"
 
     def publish(
@@ -140,6 +146,9 @@ class Robot:
     def close(self) -> None:
         self._paho.disconnect()
         self._paho.loop_stop()
+
+    def _on_disconnect(self, *_: object) -> None:
+        self.lost = True
 
     def __enter__(self) -> Self:
         return self

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -38,12 +39,17 @@ from rosfit.kernel.paging import Page, decode_cursor, page_of
 from rosfit.kernel.work import Work
 from rosfit.protocol.access import Scope
 
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
 
 class BrokerAccess(Protocol):
     """The accounts of the broker that RosFit manages."""
 
-    async def admit(self, admitted: Admitted) -> None:
-        """Let in exactly these devices; others are disconnected."""
+    async def sync(self, read: Callable[[], Awaitable[Admitted]]) -> None:
+        """Let in exactly the devices that `read` names, others are disconnected; return when the broker knows.
+
+        One at a time, so that what was read first is never written last.
+        """
         ...
 
 
@@ -65,8 +71,8 @@ def exists(device_id: str) -> DeviceExistsError:
 
 
 def _refuse_nul(value: object) -> None:
-    # PostgreSQL's text and jsonb cannot hold U+0000.
-    if "\\u0000" in msgspec.json.encode(value).decode():
+    # PostgreSQL's text and jsonb cannot hold U+0000. A backslash that is itself escaped begins nothing.
+    if _NUL.search(msgspec.json.encode(value)):
         raise UnstorableError(errors=(FieldError("metadata", "must not contain the character U+0000"),))
 
 
@@ -201,10 +207,12 @@ async def issue_credential(
 
 async def sync_broker(work: Work, access: BrokerAccess) -> None:
     """Make the broker know exactly the devices that hold a valid credential or certificate."""
-    await access.admit(
-        Admitted(
+
+    async def read() -> Admitted:
+        return Admitted(
             await repository.live_credentials(work.connection),
             await repository.certified_devices(work.connection),
             await repository.revoked_certificates(work.connection),
         )
-    )
+
+    await access.sync(read)

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -62,6 +62,9 @@ class BrokerAccounts:
         self._patterns: tuple[AccessPattern, ...] = ()
         self._broker: RunningBroker | None = None
         self._writing = asyncio.Lock()
+        self._syncing = asyncio.Lock()
+        self._asked = 0
+        self._served = 0
         self._wanted = 0
         self._written = 0
         self._read_back()
@@ -69,6 +72,17 @@ class BrokerAccounts:
     @property
     def server_password(self) -> str:
         return self._folder.secret(SERVER_PASSWORD)
+
+    async def sync(self, read: Callable[[], Awaitable[Admitted]]) -> None:
+        """`admit` what `read` finds, one at a time. Who waits while another reads afresh is served by that."""
+        self._asked += 1
+        mine = self._asked
+        async with self._syncing:
+            if self._served >= mine:
+                return
+            covered = self._asked
+            await self.admit(await read())
+            self._served = covered
 
     async def admit(self, admitted: Admitted) -> None:
         """Let in exactly these. Others are disconnected, whatever they came in with."""
