@@ -80,26 +80,29 @@ FROM unnest(%(streams)s::text[]) AS wanted(stream) CROSS JOIN LATERAL (
 ORDER BY t.stream
 
 -- name: series
-SELECT bucket, CASE %(fn)s
-    WHEN 'avg' THEN avg(value)
+-- Every aggregate but the one that is asked for is filtered to nothing: percentiles sort, sums overflow.
+SELECT bucket, CASE %(fn)s::text
+    WHEN 'avg' THEN sum(value) FILTER (WHERE %(fn)s::text = 'avg' AND abs(value) < 1e300)
+                    / nullif(count(value) FILTER (WHERE abs(value) < 1e300), 0)
     WHEN 'min' THEN min(value)
     WHEN 'max' THEN max(value)
-    WHEN 'sum' THEN sum(value)
+    WHEN 'sum' THEN sum(value) FILTER (WHERE %(fn)s::text = 'sum' AND abs(value) < 1e300)
     WHEN 'count' THEN count(value)::float8
-    WHEN 'last' THEN (array_agg(value ORDER BY time DESC))[1]
-    WHEN 'p50' THEN percentile_cont(0.5) WITHIN GROUP (ORDER BY value)
-    WHEN 'p95' THEN percentile_cont(0.95) WITHIN GROUP (ORDER BY value)
+    WHEN 'last' THEN (array_agg(value ORDER BY time DESC, message_id DESC) FILTER (WHERE %(fn)s::text = 'last'))[1]
+    WHEN 'p50' THEN percentile_cont(0.5) WITHIN GROUP (ORDER BY value) FILTER (WHERE %(fn)s::text = 'p50')
+    WHEN 'p95' THEN percentile_cont(0.95) WITHIN GROUP (ORDER BY value) FILTER (WHERE %(fn)s::text = 'p95')
 END
 FROM (
-    SELECT floor(extract(epoch FROM time - %(from)s) / %(bucket_s)s)::int AS bucket, time, value::float8
+    SELECT ((extract(epoch FROM time - %(from)s) * 1000000)::bigint / %(bucket_us)s::bigint)::int AS bucket,
+           time, message_id, CASE WHEN abs(value) < 1e-300 THEN 0 ELSE value::float8 END AS value
     FROM (
-        SELECT time, CASE WHEN jsonb_typeof(payload #> %(path)s) = 'number'
-                          THEN (payload #>> %(path)s)::numeric END AS value
+        SELECT time, message_id, CASE WHEN jsonb_typeof(payload #> %(path)s) = 'number'
+                                      THEN (payload #>> %(path)s)::numeric END AS value
         FROM telemetry
         WHERE device_id = %(device_id)s AND stream = %(stream)s AND time >= %(from)s AND time < %(to)s
     ) AS found
     -- What a double cannot hold cannot be drawn either.
-    WHERE abs(value) < 1e308
+    WHERE abs(value) <= 1.7976931348623157e308
 ) AS numbers
 GROUP BY bucket
 ORDER BY bucket

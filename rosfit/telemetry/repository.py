@@ -128,7 +128,7 @@ async def series(
     path: Sequence[str],
     start: datetime,
     end: datetime,
-    bucket_s: float,
+    bucket_us: int,
     fn: str,
 ) -> dict[int, float | None]:
     """Bucket number to value, for the buckets that hold a number."""
@@ -140,7 +140,7 @@ async def series(
             "path": list(path),
             "from": start,
             "to": end,
-            "bucket_s": bucket_s,
+            "bucket_us": bucket_us,
             "fn": fn,
         },
     )

@@ -88,12 +88,12 @@ async def series(
     start = start or end - timedelta(hours=1)
     if start >= end:
         raise SeriesRequestError(f"from ({format_time(start)}) must be before to ({format_time(end)})")
-    bucket_s = parse_bucket(bucket) if bucket else bucket_for(start, end, points)
-    start = align(start, bucket_s)
-    times = bucket_starts(start, end, bucket_s)
+    bucket_us = parse_bucket(bucket) if bucket else bucket_for(start, end, points)
+    start = align(start, bucket_us)
+    times = bucket_starts(start, end, bucket_us)
     lines = []
     for field in fields:
-        found = await repository.series(work.connection, device_id, stream, field.split("."), start, end, bucket_s, fn)
+        found = await repository.series(work.connection, device_id, stream, field.split("."), start, end, bucket_us, fn)
         lines.append(SeriesLine(stream, field, fn, with_gaps(found, len(times))))
     return Series([format_time(time) for time in times], lines)
 
