@@ -203,14 +203,14 @@ class _Parts:
         incoming = Incoming(
             topic=letter["topic"],
             payload=bytes(letter["payload"]),
-            qos=0,
-            retain=True,  # an old message says nothing about whether the device is there now
+            qos=letter["qos"],
             content_type=letter["content_type"],
             received_at=letter["received_at"],
         )
         parsed = self._decoder.decode(incoming)
         if parsed is None:
             raise StillBadError("It is a message from the server to a device")
+        parsed.replayed = True
         outcome = await self._ingest.replay(parsed, work)
         if outcome.batch.dead_letters:
             bad = outcome.batch.dead_letters[0]

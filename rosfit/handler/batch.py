@@ -58,7 +58,8 @@ class Batch:
         self._check_device(route.device_id)
         self._sort(parsed, route)
         self.accepted.append(parsed)
-        self._note_presence(parsed, route)
+        if not parsed.replayed:
+            self._note_presence(parsed, route)
         if parsed.mapped is not None:
             self.layouts[route.device_id] = {"layout": parsed.mapped.layout, **parsed.mapped.variables}
 
@@ -103,7 +104,8 @@ class Batch:
             after = presence.after_report(current, report.status, report.reason)
             alive = report.status != "offline"
         else:
-            after = presence.after_heartbeat(current)
+            # A retained sample was said some time or other.
+            after = None if parsed.incoming.retain else presence.after_heartbeat(current)
             alive = True
         if alive and not parsed.incoming.retain:
             self.heard[device_id] = parsed.incoming.received_at or now()

@@ -30,6 +30,8 @@ class Parsed(msgspec.Struct, gc=False):
     bad: BadMessageError | None = None
     announced: bool = False
     made_up_id: str | None = None
+    # An operator has it taken again: what it says counts, but it is no sign of life.
+    replayed: bool = False
 
     @property
     def is_anonymous(self) -> bool:

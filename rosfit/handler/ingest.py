@@ -77,7 +77,7 @@ class Ingest:
 
     async def replay(self, parsed: Parsed, work: Work) -> Outcome:
         """Take one message again, in the caller's unit of work."""
-        outcome = await Writer(None, self._ordered).write(work, [parsed])
+        outcome = await Writer(None, self._ordered).write(work, [parsed], Attempt(careful=True))
         work.then(self._after_replay(outcome))
         return outcome
 
