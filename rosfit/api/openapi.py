@@ -113,7 +113,9 @@ class _Schemas:
 
 
 def _describable(kind: Any) -> bool:
-    return kind not in {None, Any, bytes, type(None)}
+    """Whether it is data, and not bytes or a response that is streamed."""
+    is_response = isinstance(kind, type) and issubclass(kind, Response)
+    return kind not in {None, Any, bytes, type(None)} and not is_response
 
 
 def body_type(handler: HTTPRouteHandler) -> Any:
@@ -148,7 +150,7 @@ def _complete(operation: dict[str, Any], method: str, handler: HTTPRouteHandler,
 def _describe_answer(answer: dict[str, Any], handler: HTTPRouteHandler, schema: dict[str, Any]) -> None:
     if JSON not in answer.get("content", {}):
         return
-    if answer_type(handler) is bytes:
+    if not schema and answer_type(handler) is not Any:
         answer["content"] = {"*/*": {"schema": {}}}
     else:
         answer["content"] = {JSON: {"schema": schema}, MSGPACK: {"schema": schema}}

@@ -8,7 +8,7 @@ import msgspec
 from litestar import Litestar, Request, Response
 from litestar.response.base import ASGIResponse
 
-from rosfit.protocol.envelope import MSGPACK
+from rosfit.protocol.envelope import JSON, MSGPACK
 
 T = TypeVar("T")
 
@@ -24,6 +24,6 @@ class WireResponse(Response[T]):
         return super().render(content, media_type, enc_hook or (lambda value: value))
 
     def to_asgi_response(self, app: Litestar | None, request: Request[Any, Any, Any], **kwargs: Any) -> ASGIResponse:
-        if MSGPACK in request.headers.get("accept", "") and self.media_type is None:
+        if MSGPACK in request.headers.get("accept", "") and self.media_type in {None, JSON}:
             self.media_type = kwargs["media_type"] = MSGPACK
         return super().to_asgi_response(app, request, **kwargs)
