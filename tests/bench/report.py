@@ -1,0 +1,123 @@
+"""The figures as docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.bench.ingest import Rate
+from tests.bench.latency import Latency
+
+HEAD = """# Benchmarks
+
+Written by `make bench`. All figures of one table are from one run on one machine, with broker, PostgreSQL, RosFit and
+the load on the same cores, so the ratios say more than the absolute values. QoS 1, 300 bytes a message, 20 devices on
+four connections, the embedded servers with their defaults (PostgreSQL flushes every commit). A message counts as
+durable when its row is committed; RosFit acknowledges it to the broker after that.
+"""
+
+
+@dataclass
+class Figures:
+    messages: int
+    durable: Rate
+    counted: Rate
+    copied: Rate
+    steady: list[Latency]
+    memory_mb: float
+    requests_per_s: float
+    bridge: dict[str, Any] | None = field(default=None)
+
+
+def machine() -> str:
+    """The machine and how busy others kept it before the run."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.machine())
+    at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return (
+        f"Run of {at} on {os.cpu_count()} cores ({model}), Python {platform.python_version()}. Load average of the "
+        f"last minute before the run: {os.getloadavg()[0]:.1f}."
+    )
+
+
+def write(path: Path, before: str, figures: Figures) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(_lines(before, figures)) + "\n")
+
+
+def _lines(before: str, figures: Figures) -> Iterator[str]:
+    yield HEAD
+    yield before
+    yield ""
+    yield from _targets(figures)
+    yield from _ingest(figures)
+    yield from _latency(figures)
+    if figures.bridge:
+        yield from _bridge(figures.bridge)
+
+
+def _targets(figures: Figures) -> Iterator[str]:
+    rate, row, socket = figures.durable.per_s, figures.steady[0].committed.p99, figures.steady[-1].websocket.p99
+    rows = [
+        ("durable QoS 1 messages/s", "≥ 12,000", f"{rate:,.0f}", rate >= 12_000),
+        ("publish → row p99, at half that rate", "< 100 ms", f"{row:.1f} ms", row < 100),
+        ("publish → WebSocket p99, at 5,000/s", "< 20 ms", f"{socket:.1f} ms", socket < 20),
+        ("resident memory, 1,000 devices", "< 200 MB", f"{figures.memory_mb:.0f} MB", figures.memory_mb < 200),
+    ]
+    yield from _table("target", "wanted", "measured", "")
+    for name, wanted, measured, met in rows:
+        yield f"| {name} | {wanted} | {measured} | {'met' if met else 'missed'} |"
+    yield f"| `GET /api/v1/devices?limit=50`, requests/s | | {figures.requests_per_s:,.0f} | |"
+
+
+def _ingest(figures: Figures) -> Iterator[str]:
+    yield f"\n## Ingest, {figures.messages:,} messages flat out\n"
+    yield from _table("", "messages/s", "CPU per message, of one process", "against RosFit")
+    for name, rate in (
+        ("RosFit: parsed, committed, acknowledged", figures.durable),
+        ("a consumer that only counts and acknowledges", figures.counted),
+        ("a binary COPY that only writes", figures.copied),
+    ):
+        ratio = rate.per_s / figures.durable.per_s
+        yield f"| {name} | {rate.per_s:,.0f} | {rate.cpu_us:.1f} µs | {ratio:.2f} × |"
+
+
+def _latency(figures: Figures) -> Iterator[str]:
+    yield "\n## Latency\n"
+    yield from _table("messages/s", "publish → committed, p50 / p99", "publish → WebSocket, p50 / p99", "samples timed")
+    for steady in figures.steady:
+        row, socket = steady.committed, steady.websocket
+        yield (
+            f"| {steady.per_s:,.0f} | {row.p50:.1f} / {row.p99:.1f} ms | {socket.p50:.1f} / {socket.p99:.1f} ms"
+            f" | {row.count:,} / {socket.count:,} |"
+        )
+    yield "\nA row counts from when another connection sees it, which is looked at every 2 ms."
+
+
+def _bridge(figures: dict[str, Any]) -> Iterator[str]:
+    yield "\n## Robot bridge\n"
+    yield f"Median of {figures['runs']} runs of {figures['seconds']:.0f} s each.\n"
+    yield from _table("", "measured")
+    for name, value in _flat(figures):
+        yield f"| {name} | {value} |"
+
+
+def _flat(figures: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in figures.items():
+        if not before and name in {"runs", "seconds"}:
+            continue
+        label = f"{before}{name.replace('_', ' ')}"
+        if isinstance(value, dict):
+            yield from _flat(value, f"{label}, ")
+        else:
+            yield label, value
+
+
+def _table(*columns: str) -> Iterator[str]:
+    yield "| " + " | ".join(columns) + " |"
+    yield "|" + "---|" * len(columns)

@@ -1,0 +1,43 @@
+"""Requests a second, and memory with a thousand devices."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from urllib.parse import urlsplit
+
+from tests.bench import processes
+from tests.e2e.site import Site
+
+CONNECTIONS = 8
+
+
+async def requests_per_s(site: Site, path: str, seconds: float) -> float:
+    """GET over a few kept connections, by a client that does next to nothing."""
+    ends = time.perf_counter() + seconds
+    counts = await asyncio.gather(*(_ask(site, path, ends) for _ in range(CONNECTIONS)))
+    return sum(counts) / seconds
+
+
+async def _ask(site: Site, path: str, ends: float) -> int:
+    parts = urlsplit(site.server.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {site.server.admin.token}\r\n\r\n".encode()
+    count = 0
+    while time.perf_counter() < ends:
+        writer.write(head)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200"), answer
+        length = next(line for line in answer.lower().split(b"\r\n") if line.startswith(b"content-length"))
+        await reader.readexactly(int(length.partition(b":")[2]))
+        count += 1
+    writer.close()
+    return count
+
+
+async def memory_mb(site: Site, devices: int, seconds: float) -> float:
+    """The server's resident memory after a thousand connected devices have sent 2,000 messages/s for a while."""
+    site.register(*(f"crowd-{number:04d}" for number in range(1, devices + 1)))
+    who = ("--devices", f"crowd-%04d:{devices}", "--connections", str(devices), "--inflight", "10")
+    await processes.load(site.mqtt_url, *who, "--rate", "2000", "--duration", str(seconds))
+    return site.server.rss_bytes() / 1e6
