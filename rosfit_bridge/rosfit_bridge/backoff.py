@@ -9,7 +9,7 @@ STABLE_S = 10.0
 
 
 class Backoff:
-    """Doubles from `low` to `high`, each wait drawn between half and all of it, so that a fleet does not return at once."""
+    """Doubles from `low` to `high`; each wait is drawn from its upper half, so that a fleet does not return at once."""
 
     def __init__(self, low: float, high: float, rng: random.Random | None = None) -> None:
         self._low, self._high = low, high

@@ -20,7 +20,7 @@ from rosfit_bridge.schema import (
     ROS_NAME,
     Context,
     Key,
-    Mistake,
+    MistakeError,
     Section,
     any_path,
     boolean,
@@ -205,14 +205,14 @@ def _up_suffix(at: Located, context: Context) -> str:
     suffix = text(at, context)
     wrong = topics.problem_of_up_suffix(suffix)
     if wrong:
-        raise Mistake(wrong)
+        raise MistakeError(wrong)
     return suffix
 
 
-def _fingerprint(at: Located, context: Context) -> str:
-    digits = text(at, context).replace(":", "").lower()
+def _fingerprint(at: Located, _: Context) -> str:
+    digits = (at.text or "").replace(":", "").lower()
     if len(digits) != 64 or any(c not in "0123456789abcdef" for c in digits):
-        raise Mistake("expected 64 hex digits (openssl x509 -in cert.pem -noout -fingerprint -sha256)")
+        raise MistakeError("expected 64 hex digits (openssl x509 -in cert.pem -noout -fingerprint -sha256)")
     return digits
 
 
@@ -232,7 +232,7 @@ def _unique_streams(at: Located, context: Context) -> tuple[Publish, ...]:
 
 def _protocol(at: Located, _: Context) -> str:
     if str(at.value) not in ("5", "3.1.1"):
-        raise Mistake(f"expected the MQTT version 5 or 3.1.1, got {at.value!r}")
+        raise MistakeError(f"expected the MQTT version 5 or 3.1.1, got {at.value!r}")
     return str(at.value)
 
 

@@ -12,7 +12,7 @@ from rosfit_bridge.schema import (
     ROS_NAME,
     Context,
     Key,
-    Mistake,
+    MistakeError,
     Section,
     any_path,
     boolean,
@@ -85,7 +85,7 @@ def _down_suffix(at: Located, context: Context) -> str:
     suffix = text(at, context)
     wrong = topics.problem_of_down_suffix(suffix)
     if wrong:
-        raise Mistake(wrong)
+        raise MistakeError(wrong)
     return suffix
 
 

@@ -111,10 +111,7 @@ class Stream:
     def sample(self, payload: dict[str, Any], now_ns: int, stamp_ns: int | None = None) -> Outgoing:
         self.seq += 1
         at = self.clock.text(sample_time(stamp_ns, now_ns))
-        head = (
-            f'{{"message_id":"{self.ids.new(now_ns)}",{self._head},'
-            f'"timestamp":"{at}","seq":{self.seq},"payload":'
-        )
+        head = f'{{"message_id":"{self.ids.new(now_ns)}",{self._head},"timestamp":"{at}","seq":{self.seq},"payload":'
         return Outgoing(self.topic, b"".join((head.encode(), dumps(payload), b"}")), self.qos)
 
     def blob(self, data: bytes, content_type: str, now_ns: int, stamp_ns: int | None = None) -> Outgoing:

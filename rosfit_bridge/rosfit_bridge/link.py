@@ -36,7 +36,7 @@ _QUOTA_EXCEEDED = 0x97
 Handler = Callable[[str, bytes, Any], None]
 
 
-class LinkLost(Exception):
+class LinkLostError(Exception):
     """Why the connection ended; the next attempt follows after the backoff."""
 
 
@@ -123,7 +123,7 @@ class Link:
             began = time.monotonic()
             try:
                 self._session()
-            except (LinkLost, OSError, ValueError, mqtt.WebsocketConnectionError) as error:
+            except (LinkLostError, OSError, ValueError, mqtt.WebsocketConnectionError) as error:
                 reason = self._explain(error)
             else:
                 reason = "closed"
@@ -145,7 +145,7 @@ class Link:
         try:
             while self._close_by is None:
                 if self._client is None and time.monotonic() > deadline:
-                    raise LinkLost(f"no answer to CONNECT within {self._peer.connect_timeout_s:g} s")
+                    raise LinkLostError(f"no answer to CONNECT within {self._peer.connect_timeout_s:g} s")
                 self._turn(client)
             if self._client is not None:
                 self._goodbye(client)
@@ -159,7 +159,7 @@ class Link:
         """Waits for the socket, then reads, writes and lets the outbox go on."""
         sock = client.socket()
         if sock is None:
-            raise LinkLost(self._failure or "the connection was closed")
+            raise LinkLostError(self._failure or "the connection was closed")
         with self.lock:
             writing = client.want_write()
         readable = _wait_for(sock, self._wake_r, writing)
@@ -170,7 +170,7 @@ class Link:
             if client.want_write():
                 client.loop_write()
             if client.socket() is None:
-                raise LinkLost(self._failure or "the connection was closed")
+                raise LinkLostError(self._failure or "the connection was closed")
             self._pump()
         self.on_progress()
 
@@ -206,7 +206,12 @@ class Link:
 
     def _send(self, message: Outgoing) -> int | None:
         """The message's id, or None when the broker would cut us off for its size."""
-        size = len(message.payload) + len(message.topic) + _HEADER_BYTES + sum(len(k) + len(v) + 5 for k, v in message.user)
+        size = (
+            len(message.payload)
+            + len(message.topic)
+            + _HEADER_BYTES
+            + sum(len(k) + len(v) + 5 for k, v in message.user)
+        )
         if self._max_packet and size > self._max_packet:
             self._counters.too_large += 1
             log.warning("%s: %d bytes, the broker takes %d; dropped", message.topic, size, self._max_packet)
@@ -234,7 +239,9 @@ class Link:
         for topic, (qos, _) in self._subscriptions.items():
             client.subscribe(topic, qos)
 
-    def _on_publish(self, _client: mqtt.Client, _userdata: Any, mid: int, code: Any = None, _properties: Any = None) -> None:
+    def _on_publish(
+        self, _client: mqtt.Client, _userdata: Any, mid: int, code: Any = None, _properties: Any = None
+    ) -> None:
         if mid == self._goodbye_mid:
             self._goodbye_mid = None
             return

@@ -42,6 +42,7 @@ class Located:
     line: int
     path: str
     key_lines: Mapping[str, int] = field(default_factory=dict)
+    text: str | None = None  # of a scalar, as written: 0123 is a password, not 83
 
     def items(self) -> Iterator[Located]:
         yield from self.value
@@ -74,7 +75,8 @@ class Loader:
         if isinstance(node, yaml.SequenceNode):
             values = [self._locate(child, f"{path}[{i}]") for i, child in enumerate(node.value)]
             return Located(values, line, path)
-        return Located(self._scalar(node, path), line, path)
+        text, value = self._scalar(node, path)
+        return Located(value, line, path, text=text)
 
     def _mapping(self, node: yaml.MappingNode, path: str) -> Located:
         values: dict[str, Located] = {}
@@ -89,17 +91,18 @@ class Loader:
             values[key] = self._locate(value_node, child_path)
         return Located(values, node.start_mark.line + 1, path, lines)
 
-    def _scalar(self, node: yaml.Node, path: str) -> Any:
+    def _scalar(self, node: yaml.Node, path: str) -> tuple[str, Any]:
         text, tag = node.value, node.tag
         if "${" in text:
             text = _VARIABLE.sub(lambda match: self._variable(match, node, path), text)
             if node.style is None:  # `port: ${PORT}` is a number when the variable holds one
                 tag = self._resolver.resolve(yaml.ScalarNode, text, (True, False))
         try:
-            return self._resolver.construct_object(yaml.ScalarNode(tag, text, node.start_mark, node.end_mark))
+            resolved = yaml.ScalarNode(tag, text, node.start_mark, node.end_mark)
+            return text, self._resolver.construct_object(resolved)
         except (yaml.YAMLError, ValueError):
             self._report(node.start_mark.line + 1, path, f"cannot read {text!r} as {tag}")
-            return None
+            return text, None
 
     def _variable(self, match: re.Match[str], node: yaml.Node, path: str) -> str:
         name, default = match.group(1), match.group(2)

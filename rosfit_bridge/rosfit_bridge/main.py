@@ -1,4 +1,4 @@
-"""`bridge --config rosfit-bridge.yaml`: exit code 0 after SIGTERM or SIGINT, 2 for the configuration, 1 for the rest."""
+"""`bridge --config rosfit-bridge.yaml`: exit code 0 after SIGTERM or SIGINT, 2 for the configuration, else 1."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def check_types(settings: Config, file: str) -> None:
     """Every message, service and action type must be installed. Raises `ConfigError` with file, line and key."""
-    from rosfit_bridge.convert.shape import UnknownType, load_class, shape_of
+    from rosfit_bridge.convert.shape import UnknownTypeError, load_class, shape_of
 
     problems = []
     for section, key in (
@@ -57,7 +57,7 @@ def check_types(settings: Config, file: str) -> None:
                 found = load_class(getattr(entry, key))
                 if key == "msg_type":
                     shape_of(found)
-            except UnknownType as error:
+            except UnknownTypeError as error:
                 path = f"bridge.{section}[{index}].{key}"
                 problems += config.problem(file, entry.line, path, str(error)).problems
     if problems:

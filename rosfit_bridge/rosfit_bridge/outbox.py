@@ -71,7 +71,9 @@ class Outbox:
     @property
     def hurry(self) -> bool:
         """Whether the disk should be visited before the next flush."""
-        return self.load_after is not None or len(self._fresh) > FRESH_ROWS // 10 or self._fresh_bytes > FRESH_BYTES // 4
+        return (
+            self.load_after is not None or len(self._fresh) > FRESH_ROWS // 10 or self._fresh_bytes > FRESH_BYTES // 4
+        )
 
     @property
     def _queue_full(self) -> bool:

@@ -18,7 +18,7 @@ ROS_NAME = re.compile(r"^/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*$")
 ROS_TYPE = re.compile(r"^([a-z][a-z0-9_]*)/(?:(msg|srv|action)/)?([A-Z][A-Za-z0-9_]*)$")
 
 
-class Mistake(Exception):
+class MistakeError(Exception):
     """Raised by a checker: the message says what is expected instead."""
 
 
@@ -52,27 +52,27 @@ def shown(value: Any) -> str:
 
 def text(at: Located, _: Context) -> str:
     if not isinstance(at.value, str) or not at.value:
-        raise Mistake(f"expected text, got {shown(at.value)}")
+        raise MistakeError(f"expected text, got {shown(at.value)}")
     return at.value
 
 
 def secret(at: Located, _: Context) -> str:
-    """Text whose value is never repeated in a message; a bare number is what a password may look like."""
-    if isinstance(at.value, (bool, dict, list)) or at.value in (None, ""):
-        raise Mistake("expected text (quote it if it looks like something else)")
-    return str(at.value)
+    """Text as written, whatever else it looks like. Its value is never repeated in a message."""
+    if at.value in (None, "") or at.text is None:
+        raise MistakeError("expected text")
+    return at.text
 
 
 def boolean(at: Located, _: Context) -> bool:
     if not isinstance(at.value, bool):
-        raise Mistake(f"expected true or false, got {shown(at.value)}")
+        raise MistakeError(f"expected true or false, got {shown(at.value)}")
     return at.value
 
 
 def integer(low: int, high: int) -> Check:
     def check(at: Located, _: Context) -> int:
         if isinstance(at.value, bool) or not isinstance(at.value, int) or not low <= at.value <= high:
-            raise Mistake(f"expected a whole number from {low} to {high}, got {shown(at.value)}")
+            raise MistakeError(f"expected a whole number from {low} to {high}, got {shown(at.value)}")
         return at.value
 
     return check
@@ -82,7 +82,7 @@ def number(low: float, high: float) -> Check:
     def check(at: Located, _: Context) -> float:
         value = at.value
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-            raise Mistake(f"expected a number from {low:g} to {high:g}, got {shown(value)}")
+            raise MistakeError(f"expected a number from {low:g} to {high:g}, got {shown(value)}")
         return float(value)
 
     return check
@@ -94,7 +94,7 @@ def choice(*options: Any) -> Check:
             if type(option) is type(at.value) and option == at.value:
                 return option
         expected = ", ".join(str(o) for o in options)
-        raise Mistake(f"expected one of {expected}; got {shown(at.value)}")
+        raise MistakeError(f"expected one of {expected}; got {shown(at.value)}")
 
     return check
 
@@ -106,7 +106,7 @@ def optional(inner: Check) -> Check:
 def matching(pattern: re.Pattern[str], expected: str) -> Check:
     def check(at: Located, _: Context) -> str:
         if not isinstance(at.value, str) or not pattern.match(at.value):
-            raise Mistake(f"expected {expected}, got {shown(at.value)}")
+            raise MistakeError(f"expected {expected}, got {shown(at.value)}")
         return at.value
 
     return check
@@ -118,7 +118,7 @@ def ros_type(kind: str, example: str) -> Check:
     def check(at: Located, _: Context) -> str:
         match = ROS_TYPE.match(at.value) if isinstance(at.value, str) else None
         if match is None or match.group(2) not in (None, kind):
-            raise Mistake(f"expected a type such as {example}, got {shown(at.value)}")
+            raise MistakeError(f"expected a type such as {example}, got {shown(at.value)}")
         return f"{match.group(1)}/{kind}/{match.group(3)}"
 
     return check
@@ -127,7 +127,7 @@ def ros_type(kind: str, example: str) -> Check:
 def file_path(at: Located, context: Context) -> Path:
     path = any_path(at, context)
     if not path.is_file():
-        raise Mistake(f"there is no file {path}")
+        raise MistakeError(f"there is no file {path}")
     return path
 
 
@@ -141,7 +141,7 @@ def list_of(inner: Check) -> Check:
         if at.value is None:
             return ()
         if not isinstance(at.value, list):
-            raise Mistake(f"expected a list, got {shown(at.value)}")
+            raise MistakeError(f"expected a list, got {shown(at.value)}")
         values = [checked(inner, child, context) for child in at.items()]
         return tuple(v for v in values if v is not REQUIRED)
 
@@ -151,7 +151,7 @@ def list_of(inner: Check) -> Check:
 def mapping_of(inner: Check) -> Check:
     def check(at: Located, context: Context) -> dict[str, Any]:
         if not isinstance(at.value, dict):
-            raise Mistake(f"expected a mapping, got {shown(at.value)}")
+            raise MistakeError(f"expected a mapping, got {shown(at.value)}")
         values = {key: checked(inner, child, context) for key, child in at.value.items()}
         return {key: value for key, value in values.items() if value is not REQUIRED}
 
@@ -162,7 +162,7 @@ def checked(inner: Check, at: Located, context: Context) -> Any:
     """The checked value, or REQUIRED when it was wrong and has been reported."""
     try:
         return inner(at, context)
-    except Mistake as mistake:
+    except MistakeError as mistake:
         context.report(at.line, at.path, str(mistake))
         return REQUIRED
 
@@ -181,7 +181,7 @@ class Section:
 
     def __call__(self, at: Located, context: Context) -> Any:
         if not isinstance(at.value, dict):
-            raise Mistake(f"expected a mapping with {', '.join(self.keys)}; got {shown(at.value)}")
+            raise MistakeError(f"expected a mapping with {', '.join(self.keys)}; got {shown(at.value)}")
         before = len(context.problems)
         self._report_unknown(at, context)
         values = {name: self._value(name, key, at, context) for name, key in self.keys.items()}

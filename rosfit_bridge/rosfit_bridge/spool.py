@@ -63,7 +63,15 @@ class Spool:
     def append(self, rows: Iterable[Row]) -> None:
         rows = list(rows)
         values = [
-            (r.id, r.taken_at, r.size, r.message.topic, r.message.content_type, json.dumps(r.message.user), r.message.payload)
+            (
+                r.id,
+                r.taken_at,
+                r.size,
+                r.message.topic,
+                r.message.content_type,
+                json.dumps(r.message.user),
+                r.message.payload,
+            )
             for r in rows
         ]
         with self._db:

@@ -9,7 +9,7 @@ import ssl
 from rosfit_bridge.config import Tls
 
 
-class PinMismatch(ssl.SSLError):
+class PinMismatchError(ssl.SSLError):
     """The broker showed a certificate other than the pinned one."""
 
 
@@ -41,6 +41,6 @@ def _pinned(fingerprint: str) -> type[ssl.SSLSocket]:
             super().do_handshake(block)
             shown = hashlib.sha256(self.getpeercert(binary_form=True) or b"").hexdigest()
             if not hmac.compare_digest(shown, fingerprint):
-                raise PinMismatch(f"the broker's certificate has SHA-256 {shown}, not the pinned {fingerprint}")
+                raise PinMismatchError(f"the broker's certificate has SHA-256 {shown}, not the pinned {fingerprint}")
 
     return PinnedSocket

@@ -16,12 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-os.environ.setdefault("ROS_DOMAIN_ID", str(random.randint(1, 100)))  # noqa: S311
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
-
 import psutil
-from conftest import Broker, BridgeProcess, Listener, clean_env, wait_until
+from conftest import BridgeProcess, Broker, Listener, clean_env, wait_until
 
 ROBOT = {
     "odom": ("nav_msgs/Odometry", 50),
@@ -46,6 +42,8 @@ def main() -> None:
     if options.publish:
         publish(json.loads(options.publish))
         return
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    os.environ.setdefault("ROS_DOMAIN_ID", str(random.randint(1, 100)))
     runs = []
     for number in range(options.runs):
         print(f"run {number + 1} of {options.runs}", file=sys.stderr)

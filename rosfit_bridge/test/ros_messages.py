@@ -76,13 +76,14 @@ def _random(slot, rng):
         return _random_number(slot.typename, rng)
     if isinstance(slot, idl.AbstractGenericString):
         limit = slot.maximum_size if slot.has_maximum_size() else 12
-        text = "".join(rng.choice(ALPHABET) for _ in range(rng.randint(0, min(limit, 12))))
-        return text
+        return "".join(rng.choice(ALPHABET) for _ in range(rng.randint(0, min(limit, 12))))
     if isinstance(slot, idl.Array):
         return _random_items(slot.value_type, slot.size, rng)
     if isinstance(slot, idl.AbstractSequence):
         bound = slot.maximum_size if isinstance(slot, idl.BoundedSequence) else 40
-        return _random_items(slot.value_type, rng.choice([0, 1, 2, 3, min(bound, 40)]) if bound > 3 else rng.randint(0, bound), rng)
+        return _random_items(
+            slot.value_type, rng.choice([0, 1, 2, 3, min(bound, 40)]) if bound > 3 else rng.randint(0, bound), rng
+        )
     return random_message(class_of(slot), rng)
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from rosfit_bridge import config
 from rosfit_bridge.config_down import Subscribe
 from rosfit_bridge.schema import Section
+
+from rosfit_bridge import config
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "config" / "rosfit-bridge.yaml"
 
@@ -41,9 +41,11 @@ connection: {host: localhost}
 bridge:
   publish:
     - {ros_topic: /odom, mqtt_suffix: telemetry/odom, msg_type: nav_msgs/Odometry, qos: 1, throttle_hz: 10}
-    - {ros_topic: /camera/image_raw/compressed, mqtt_suffix: blob/image, msg_type: sensor_msgs/CompressedImage, qos: 0, throttle_hz: 5}
+    - {ros_topic: /camera/image_raw/compressed, mqtt_suffix: blob/image, msg_type: sensor_msgs/CompressedImage,
+       qos: 0, throttle_hz: 5}
   subscribe:
-    - {mqtt_suffix: cmd/cmd_vel, ros_topic: /cmd_vel, msg_type: geometry_msgs/Twist, qos: 0, watchdog_ms: 500, limits: {linear_x: 1.0, angular_z: 2.0}}
+    - {mqtt_suffix: cmd/cmd_vel, ros_topic: /cmd_vel, msg_type: geometry_msgs/Twist, qos: 0,
+       watchdog_ms: 500, limits: {linear_x: 1.0, angular_z: 2.0}}
   services:
     - {command: emergency_stop, ros_service: /emergency_stop, srv_type: std_srvs/Trigger}
 """,
@@ -53,7 +55,7 @@ bridge:
     assert parsed.bridge.publish[0].msg_type == "nav_msgs/msg/Odometry"
     limits = {"linear_x": 1.0, "angular_z": 2.0}
     assert parsed.bridge.subscribe == (
-        Subscribe("cmd/cmd_vel", "/cmd_vel", "geometry_msgs/msg/Twist", 0, 500, limits, 9),
+        Subscribe("cmd/cmd_vel", "/cmd_vel", "geometry_msgs/msg/Twist", 0, 500, limits, 10),
     )
     assert parsed.bridge.services[0].srv_type == "std_srvs/srv/Trigger"
 
@@ -126,10 +128,18 @@ bridge:
             "bridge.yaml:7: bridge.publish[0].mqtt_suffix: a stream has at most 8 parts; "
             "'telemetry/1/2/3/4/5/6/7/8/9' has 9",
         ),
-        ("/odom\n", "odom!\n", "bridge.yaml:6: bridge.publish[0].ros_topic: expected a ROS topic such as /odom, got 'odom!'"),
+        (
+            "/odom\n",
+            "odom!\n",
+            "bridge.yaml:6: bridge.publish[0].ros_topic: expected a ROS topic such as /odom, got 'odom!'",
+        ),
         ("bridge:\n", "brige: {}\nbridge:\n", "bridge.yaml:4: brige: unknown key; did you mean bridge?"),
         ("rosfit: {device_id: bot-01}\n", "", "bridge.yaml:1: rosfit: missing; it has no default"),
-        ("rosfit: {device_id: bot-01}", "rosfit: bot-01", "bridge.yaml:1: rosfit: expected a mapping with device_id; got 'bot-01'"),
+        (
+            "rosfit: {device_id: bot-01}",
+            "rosfit: bot-01",
+            "bridge.yaml:1: rosfit: expected a mapping with device_id; got 'bot-01'",
+        ),
         ("bot-01}", "bot-01", "bridge.yaml:2: not valid YAML: expected ',' or '}', but got ':'"),
         (
             "broker.example",
@@ -206,6 +216,13 @@ def test_variables_keep_their_type_and_secrets_stay_out_of_messages(tmp_path):
     assert (parsed.connection.host, parsed.connection.port) == ("localhost", 8883)
     assert parsed.connection.auth.token == "1234"
     assert "1234" not in repr(parsed)
+
+
+@pytest.mark.parametrize("password", ["0123", "1e5", "yes", "'quoted'", "2026-01-01"])
+def test_a_password_is_what_is_written(password, tmp_path):
+    """YAML would make 83, 100000.0, True and a date of them."""
+    text = GOOD.replace("host: broker.example", f"host: b\n  auth: {{method: username, password: {password}}}")
+    assert parse(text, tmp_path).connection.auth.password == password.strip("'")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
-
 from ros_messages import expected, installed_types, random_message
 from rosfit_bridge.convert import cdr_read, cdr_write, objects, values
 from rosfit_bridge.convert.shape import has_wide_text, shape_of
@@ -76,7 +75,7 @@ def test_truncated_and_foreign_bytes_raise():
     decode = cdr_read.decoder(shape)
     with pytest.raises((struct.error, ValueError, IndexError)):
         decode(raw[:100])
-    with pytest.raises(cdr_read.NotCdr):
+    with pytest.raises(cdr_read.NotCdrError):
         decode(b"\x00\x03" + raw[2:])
 
 
@@ -91,7 +90,7 @@ def test_truncated_and_foreign_bytes_raise():
 )
 def test_a_value_that_does_not_fit_names_its_field(value, message):
     encode = cdr_write.encoder(shape_of(dict(TYPES)["geometry_msgs/msg/Twist"]))
-    with pytest.raises(cdr_write.BadValue) as error:
+    with pytest.raises(cdr_write.BadValueError) as error:
         encode(value)
     assert str(error.value) == message
 

@@ -9,14 +9,13 @@ from contextlib import contextmanager
 
 import pytest
 import rclpy
+from conftest import wait_until
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import BatteryState, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Int64, String
-
-from conftest import wait_until
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 200
 RELIABLE = QoSProfile(depth=2000, reliability=ReliabilityPolicy.RELIABLE)
@@ -180,9 +179,7 @@ def test_qos_follows_the_publishers(ros, broker, listener, bridge, tmp_path):
     text = "ros_topic: /map_name, mqtt_suffix: telemetry/map_name, msg_type: std_msgs/String, qos: 1"
     process = bridge(config(broker.port, [text], tmp_path / "spool"))
     wait_until(lambda: listener.of("status"))
-    latched = QoSProfile(
-        depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
-    )
+    latched = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     # Published before anybody can hear it: only a transient local subscription gets it.
     first = ros.create_publisher(String, "/map_name", latched)
     first.publish(String(data="hall"))
@@ -295,16 +292,18 @@ def _spooled(path):
         return db.execute("SELECT count(*) FROM sample WHERE topic LIKE '%/count'").fetchone()[0]
 
 
-def test_the_broker_may_come_later(ros, tmp_path, bridge, broker):
+def test_the_broker_may_come_later(ros, tmp_path, bridge, cable, listener):
     """The bridge starts without a broker, and its first samples wait."""
-    broker.kill()
-    process = bridge(config(broker.port, [INT64], tmp_path / "spool"))
+    cable.cut()
+    process = bridge(config(cable.port, [INT64], tmp_path / "spool"))
+    wait_until(lambda: "next attempt" in process.log.read_text())
     publisher = ros.create_publisher(Int64, COUNT, RELIABLE)
     matched(publisher)
-    publisher.publish(Int64(data=1))
-    wait_until(lambda: "next attempt" in process.log.read_text())
-    broker.start()
-    wait_until(lambda: "connected to" in process.log.read_text())
+    with publishing(publisher, Int64(data=7)):
+        wait_until(lambda: _spooled(tmp_path / "spool") > 0, what="a sample on disk")
+        cable.mend()
+        wait_until(lambda: listener.of("telemetry/count"))
+    assert json.loads(listener.of("telemetry/count")[0].payload)["seq"] == 1
     ros.destroy_publisher(publisher)
 
 

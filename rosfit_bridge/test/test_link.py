@@ -8,11 +8,11 @@ import threading
 import time
 
 import pytest
-
 from conftest import Broker, Listener, free_port, wait_until
-from rosfit_bridge import config, tls
 from rosfit_bridge.envelope import Outgoing
 from rosfit_bridge.uplink import Uplink, credentials
+
+from rosfit_bridge import config, tls
 
 STREAM = "rosfit/bot-01/telemetry/x"
 
@@ -45,10 +45,38 @@ def certificates(tmp_path):
     def openssl(*words):
         subprocess.run(["openssl", *words], check=True, cwd=tmp_path, capture_output=True)
 
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test CA", "-keyout", "ca.key", "-out", "ca.pem")
-    for name, subject, san in (("server", "localhost", "DNS:localhost,IP:127.0.0.1"), ("client", "bot-01", "DNS:bot-01")):
+    openssl(
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=test CA",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.pem",
+    )
+    for name, subject, san in (
+        ("server", "localhost", "DNS:localhost,IP:127.0.0.1"),
+        ("client", "bot-01", "DNS:bot-01"),
+    ):
         (tmp_path / "san").write_text(f"subjectAltName={san}\n")
-        openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={subject}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        openssl(
+            "req",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-subj",
+            f"/CN={subject}",
+            "-keyout",
+            f"{name}.key",
+            "-out",
+            f"{name}.csr",
+        )
         openssl(
             "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
             "-days", "2", "-extfile", "san", "-out", f"{name}.pem",
@@ -157,7 +185,9 @@ def test_a_slow_link_keeps_the_newest(uplink):
 
 def test_tls_and_client_certificate(certificates, uplink):
     folder = certificates
-    tls_lines = f"cafile {folder}/ca.pem\ncertfile {folder}/server.pem\nkeyfile {folder}/server.key\nrequire_certificate true\n"
+    tls_lines = (
+        f"cafile {folder}/ca.pem\ncertfile {folder}/server.pem\nkeyfile {folder}/server.key\nrequire_certificate true\n"
+    )
     broker = Broker(folder, "use_identity_as_username true", tls_lines)
     broker.start()
     certificate = "tls: {enabled: true, ca_cert: ca.pem, client_cert: client.pem, client_key: client.key}"
@@ -237,7 +267,9 @@ def test_wrong_password_is_explained(tmp_path, uplink):
 
 
 def test_a_sample_the_broker_refuses_does_not_stop_the_others(tmp_path, uplink):
-    (tmp_path / "acl").write_text("topic readwrite rosfit/bot-01/telemetry/x\ntopic readwrite rosfit/bot-01/status\ntopic read rosfit/#\n")
+    (tmp_path / "acl").write_text(
+        "topic readwrite rosfit/bot-01/telemetry/x\ntopic readwrite rosfit/bot-01/status\ntopic read rosfit/#\n"
+    )
     broker = Broker(tmp_path, f"acl_file {tmp_path}/acl")
     broker.start()
     listener = Listener(broker.port)

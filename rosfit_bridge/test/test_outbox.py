@@ -6,17 +6,17 @@ import threading
 import time
 
 import pytest
+from conftest import wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-
-from conftest import wait_until
-from rosfit_bridge import outbox as outbox_module
 from rosfit_bridge.counters import Counters
 from rosfit_bridge.envelope import Outgoing
 from rosfit_bridge.outbox import Outbox
 from rosfit_bridge.spool import Row, Spool, SpoolError
 from rosfit_bridge.spooler import Spooler
+
+from rosfit_bridge import outbox as outbox_module
 
 
 def message(number, size=1):
@@ -32,7 +32,7 @@ def open_spool(folder, max_bytes=10**9, max_age_s=10**9):
 
 
 class Courier(RuleBasedStateMachine):
-    """A broker that acknowledges in order, a link that breaks, a disk that is written now and then, a process that dies.
+    """A broker that acknowledges in order, a link that breaks, a disk written now and then, a process that dies.
 
     Whatever was acknowledged came in order; nothing that the disk had is ever missing.
     """

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rosfit_bridge.convert.cdr_read import NotCdr
+from rosfit_bridge.convert.cdr_read import NotCdrError
 
 PICTURE = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
@@ -55,7 +55,7 @@ class _Reader:
 
     def __init__(self, raw: bytes) -> None:
         if raw[:2] not in (b"\x00\x01", b"\x00\x00"):
-            raise NotCdr(f"encapsulation {raw[:2].hex()} is not plain CDR")
+            raise NotCdrError(f"encapsulation {raw[:2].hex()} is not plain CDR")
         self._raw, self._at = raw, 4
         self._u32 = struct.Struct("<I" if raw[1] else ">I")
 
@@ -150,4 +150,3 @@ def _token(value: str) -> str:
 def is_slow(type_name: str) -> bool:
     """Whether converting takes milliseconds, so that it belongs on another thread."""
     return type_name == PICTURE
-

@@ -24,7 +24,7 @@ _INLINE_ARRAY = 64
 _BIG, _LITTLE = b"\x00\x00", b"\x00\x01"
 
 
-class NotCdr(Exception):
+class NotCdrError(Exception):
     """The encapsulation header announces something other than plain CDR."""
 
 
@@ -38,7 +38,7 @@ def decoder(shape: Struct) -> Decoder:
             return little(raw)
         if header == _BIG:
             return _compile(shape, ">")(raw)
-        raise NotCdr(f"encapsulation {header.hex()} is not plain CDR")
+        raise NotCdrError(f"encapsulation {header.hex()} is not plain CDR")
 
     return decode
 
@@ -115,7 +115,7 @@ class _Source:
 
     def _text(self, shape: Text) -> str:
         if shape.wide:
-            raise NotCdr("wstring is not decoded from CDR")
+            raise NotCdrError("wstring is not decoded from CDR")
         size, name = self._length(), self._name("x")
         self._line(f"{name} = str(raw[o:o + {size} - 1], 'utf-8', 'replace')")
         self._line(f"o += {size}")

@@ -16,7 +16,7 @@ Put = Callable[[bytearray, Any], None]
 Encoder = Callable[[dict[str, Any]], bytes]
 
 
-class BadValue(ValueError):
+class BadValueError(ValueError):
     """A value that does not fit its field; the message starts with the field's path."""
 
 
@@ -61,18 +61,18 @@ def _number(shape: Number) -> Put:
         try:
             out.extend(pack(convert(value)))
         except (struct.error, OverflowError) as error:
-            raise BadValue(f"{value!r} does not fit {shape.name} ({error})") from error
+            raise BadValueError(f"{value!r} does not fit {shape.name} ({error})") from error
 
     return put
 
 
 def _text(shape: Text) -> Put:
     if shape.wide:
-        raise BadValue("wstring fields cannot be written")
+        raise BadValueError("wstring fields cannot be written")
 
     def put(out: bytearray, value: Any) -> None:
         if not isinstance(value, str):
-            raise BadValue(f"expected text, got {value!r}")
+            raise BadValueError(f"expected text, got {value!r}")
         data = value.encode("utf-8", "surrogatepass") + b"\0"
         _check_bound(len(data) - 1, shape.bound)
         _put_count(out, len(data))
@@ -88,16 +88,16 @@ def _struct(shape: Struct) -> Put:
 
     def put(out: bytearray, value: Any) -> None:
         if not isinstance(value, dict):
-            raise BadValue(f"expected an object with {', '.join(sorted(known))}, got {value!r}")
+            raise BadValueError(f"expected an object with {', '.join(sorted(known))}, got {value!r}")
         if not known.issuperset(value):
-            raise BadValue(f"unknown field {min(set(value) - known)}; known here: {', '.join(sorted(known))}")
+            raise BadValueError(f"unknown field {min(set(value) - known)}; known here: {', '.join(sorted(known))}")
         if not fields:
             out.append(0)
         for name, put_field in fields:
             try:
                 put_field(out, value[name] if name in value else defaults[name])
             except (ValueError, TypeError) as error:
-                raise BadValue(f"{name}: {error}") from error
+                raise BadValueError(f"{name}: {error}") from error
 
     return put
 
@@ -107,7 +107,7 @@ def _items(shape: Array | Sequence) -> Put:
 
     def put(out: bytearray, value: Any) -> None:
         if not isinstance(value, (list, tuple)):
-            raise BadValue(f"expected a list, got {value!r}")
+            raise BadValueError(f"expected a list, got {value!r}")
         _check_length(out, len(value), shape)
         for item in value:
             put_item(out, item)
@@ -127,7 +127,7 @@ def _bytes(shape: Array | Sequence) -> Put:
 def _check_length(out: bytearray, length: int, shape: Array | Sequence) -> None:
     if isinstance(shape, Array):
         if length != shape.length:
-            raise BadValue(f"expected exactly {shape.length} elements, got {length}")
+            raise BadValueError(f"expected exactly {shape.length} elements, got {length}")
         return
     _check_bound(length, shape.bound)
     _put_count(out, length)
@@ -135,7 +135,7 @@ def _check_length(out: bytearray, length: int, shape: Array | Sequence) -> None:
 
 def _check_bound(length: int, bound: int | None) -> None:
     if bound is not None and length > bound:
-        raise BadValue(f"at most {bound} elements, got {length}")
+        raise BadValueError(f"at most {bound} elements, got {length}")
 
 
 def _put_count(out: bytearray, count: int) -> None:

@@ -30,7 +30,7 @@ BYTES = ("octet", "char", "uint8")
 EMPTY_STRUCT_FIELD = "structure_needs_at_least_one_member"
 
 
-class UnknownType(Exception):
+class UnknownTypeError(Exception):
     """The message, service or action type is not installed, or holds something CDR cannot carry."""
 
 
@@ -79,17 +79,17 @@ Shape = Number | Text | Array | Sequence | Struct
 
 
 def load_class(type_name: str) -> type:
-    """`nav_msgs/msg/Odometry` → the class. Raises `UnknownType` saying what to install."""
+    """`nav_msgs/msg/Odometry` → the class. Raises `UnknownTypeError` saying what to install."""
     package, kind, name = type_name.split("/")
     try:
         module = importlib.import_module(f"{package}.{kind}")
     except ImportError as error:
         what = f"package {package} with its {kind} folder is not installed or not sourced ({error})"
-        raise UnknownType(what) from error
+        raise UnknownTypeError(what) from error
     found = getattr(module, name, None)
     if found is None:
         known = ", ".join(sorted(n for n in vars(module) if n[:1].isupper())[:40])
-        raise UnknownType(f"{package} has no {kind} {name}; it has {known}")
+        raise UnknownTypeError(f"{package} has no {kind} {name}; it has {known}")
     return found
 
 
@@ -97,13 +97,13 @@ def load_class(type_name: str) -> type:
 def shape_of(cls: type) -> Struct:
     names = [n for n in cls.get_fields_and_field_types() if n != EMPTY_STRUCT_FIELD]
     slots = cls.SLOT_TYPES
-    return Struct(cls, tuple((name, _shape(slot)) for name, slot in zip(names, slots)))
+    return Struct(cls, tuple((name, _shape(slot)) for name, slot in zip(names, slots, strict=True)))
 
 
 def _shape(slot: Any) -> Shape:
     if isinstance(slot, idl.BasicType):
         if slot.typename not in NUMBERS:
-            raise UnknownType(f"{slot.typename} fields are not supported")
+            raise UnknownTypeError(f"{slot.typename} fields are not supported")
         return Number(slot.typename)
     if isinstance(slot, idl.AbstractGenericString):
         bound = slot.maximum_size if slot.has_maximum_size() else None

@@ -25,7 +25,9 @@ class Diagnostics:
 
     def _connection(self) -> DiagnosticStatus:
         state = self._uplink.link.state
-        level = {"online": DiagnosticStatus.OK, "connecting": DiagnosticStatus.WARN}.get(state.name, DiagnosticStatus.ERROR)
+        level = {"online": DiagnosticStatus.OK, "connecting": DiagnosticStatus.WARN}.get(
+            state.name, DiagnosticStatus.ERROR
+        )
         text = state.name if state.name == "online" else f"{state.name}: {state.detail}"
         return self._status("connection", level, text, {"state": state.name, "broker": state.detail})
 

@@ -94,7 +94,7 @@ class BlobFeed(Feed):
 
 
 class SlowBlobFeed(BlobFeed):
-    """Converts on a worker, so that packing a picture holds no other topic up; a newer picture replaces a waiting one."""
+    """Converts on a worker, so that a picture holds no other topic up; a newer one replaces one that waits."""
 
     def __init__(self, mapping: Publish, device_id: str, counters: Counters, send: Send, worker: Executor) -> None:
         super().__init__(mapping, device_id, counters, send)

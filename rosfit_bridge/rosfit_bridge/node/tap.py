@@ -116,4 +116,3 @@ class _Ear:
         if not others:
             self._heard.clear()
         self.others = others
-
