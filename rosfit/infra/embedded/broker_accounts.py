@@ -131,7 +131,9 @@ class BrokerAccounts:
         lines = {SERVER_USER: self._server_hash, PROBE_USER: hash_password(probe), **self._roll.hashes}
         text = "".join(f"{username}:{line}\n" for username, line in lines.items())
         acl = acl_text(self._roll.devices, self._patterns, self._roll.grants)
+        devices = sorted(self._roll.devices | {grant.device_id for grant in self._roll.grants.values()})
         write_private(self._folder.mosquitto / "acl", acl, self._folder.user)
+        write_private(self._folder.mosquitto / "devices", "".join(f"{one}\n" for one in devices), self._folder.user)
         write_private(self._folder.mosquitto / "passwords", text, self._folder.user)
         return probe
 

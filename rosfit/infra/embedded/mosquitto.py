@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import aiomqtt
 
-from rosfit.infra.embedded import mosquitto_package
+from rosfit.infra.embedded import client_id_plugin, mosquitto_package
 from rosfit.infra.embedded.broker_accounts import BrokerAccounts
 from rosfit.infra.embedded.broker_acl import PROBE_USER, SERVER_USER
 from rosfit.infra.embedded.data_folder import DataFolder, write_private
@@ -70,6 +70,7 @@ class MosquittoServer(Server):
         # Without TLS only programs on this machine get in, unless the operator has said otherwise.
         self._plain_address = self._address if settings.insecure else _loopback(self._address)
         self._broker: mosquitto_package.Broker | None = None
+        self._built_plugin: Path | None = None
 
     @property
     def port(self) -> int:
@@ -121,6 +122,7 @@ class MosquittoServer(Server):
             [
                 f"listener {self.port} {self._plain_address if self._settings.mqtt_port else self.host}",
                 *(line for listener in others for line in listener.lines),
+                *self._plugin_lines(),
                 "allow_anonymous false",
                 f"password_file {own / 'passwords'}",
                 f"acl_file {own / 'acl'}",
@@ -140,6 +142,14 @@ class MosquittoServer(Server):
                 "",
             ]
         )
+
+    def _plugin_lines(self) -> list[str]:
+        return [f"plugin {self._plugin()}", f"plugin_opt_devices {self.folder.mosquitto / 'devices'}"]
+
+    def _plugin(self) -> Path:
+        if self._built_plugin is None:
+            self._built_plugin = client_id_plugin.build(self.folder.mosquitto)
+        return self._built_plugin
 
     async def is_ready(self) -> bool:
         return await self._log_in(SERVER_USER, self._accounts.server_password)

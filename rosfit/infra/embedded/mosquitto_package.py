@@ -10,7 +10,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-from rosfit.infra.embedded import debian_packages
+from rosfit.infra.embedded import client_id_plugin, debian_packages
 from rosfit.infra.embedded.errors import EmbeddedServerError
 
 PACKAGE = "mosquitto"
@@ -81,6 +81,7 @@ def main() -> int:
         if broker is None:
             print(f"Fetching the MQTT broker into {target}", file=sys.stderr)
             broker = fetch(target)
+        client_id_plugin.prepare()
     except EmbeddedServerError as error:
         print(error, file=sys.stderr)
         return 1
