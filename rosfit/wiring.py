@@ -174,6 +174,7 @@ class _Parts:
             open_work=self._open_work,
             hot=self._store,
             feed=self._feed,
+            publisher=self._publisher,
             metrics=self._metrics,
             signer=signer,
             identities=Identities(self._open_work, signer),

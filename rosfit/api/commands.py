@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 from litestar import Controller, Request, Response, delete, get, post
 from litestar.params import Parameter
 
@@ -13,7 +14,7 @@ from rosfit.api.idempotency import once
 from rosfit.api.parameters import DEFAULT_LIMIT, Cursor, Limit
 from rosfit.commands import service
 from rosfit.commands.lifecycle import Status
-from rosfit.commands.models import Accepted, Command, NewCommand
+from rosfit.commands.models import Accepted, Command, Lease, NewCommand
 from rosfit.kernel.paging import Page
 from rosfit.kernel.work import Work
 
@@ -23,6 +24,12 @@ READ = {"right": Right.DEVICES_READ}
 WRITE = {"right": Right.COMMANDS_WRITE}
 
 EMERGENCY_STOP = NewCommand("emergency_stop", queue=True)
+
+
+class Driver(msgspec.Struct, frozen=True):
+    """`lease` is null while nobody drives."""
+
+    lease: Lease | None
 
 
 class CommandController(Controller):
@@ -65,6 +72,12 @@ class CommandController(Controller):
 async def emergency_stop(device_id: str, request: AnyRequest, work: Work) -> Response[Accepted]:
     """Goes ahead of everything that waits, and waits itself for a device that is away."""
     return await _send(device_id, EMERGENCY_STOP, request, work)
+
+
+@get("/devices/{device_id:str}/driver", opt=READ, tags=["commands"])
+async def get_driver(device_id: str, work: Work) -> Driver:
+    """Who drives the robot by hand right now."""
+    return Driver(await service.lease_of(work, device_id))
 
 
 async def _send(device_id: str, new: NewCommand, request: AnyRequest, work: Work) -> Response[Accepted]:

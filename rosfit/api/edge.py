@@ -15,7 +15,7 @@ from rosfit.accounts.tokens import Signer
 from rosfit.fleet.service import BrokerAccess
 from rosfit.kernel.feed import Feed
 from rosfit.kernel.metrics import Metrics
-from rosfit.kernel.ports import HotStore
+from rosfit.kernel.ports import HotStore, Publisher
 from rosfit.kernel.work import Work
 from rosfit.settings import Settings
 
@@ -34,6 +34,7 @@ class Edge:
     open_work: Callable[[], AbstractAsyncContextManager[Work]]
     hot: HotStore
     feed: Feed
+    publisher: Publisher
     metrics: Metrics
     signer: Signer
     identities: Identities

@@ -8,7 +8,7 @@ from litestar.types import ControllerRouterHandler
 from rosfit.api.access import require_right
 from rosfit.api.auth import AuthController
 from rosfit.api.broker_auth import EmqxController, RabbitController
-from rosfit.api.commands import CommandController, emergency_stop
+from rosfit.api.commands import CommandController, emergency_stop, get_driver
 from rosfit.api.credentials import AuthorityController, CredentialController
 from rosfit.api.devices import DeviceController
 from rosfit.api.docs import api_docs
@@ -21,6 +21,7 @@ from rosfit.api.robots import ParameterController, RobotController
 from rosfit.api.system import SystemController
 from rosfit.api.telemetry import DeadLetterController, TelemetryController
 from rosfit.api.ws.socket import live_socket
+from rosfit.api.ws.teleop import teleop_socket
 
 BASE = "/api/v1"
 
@@ -43,6 +44,7 @@ def routes() -> list[ControllerRouterHandler]:
             RabbitController,
             CommandController,
             emergency_stop,
+            get_driver,
             RobotController,
             ParameterController,
             GroupController,
@@ -55,4 +57,4 @@ def routes() -> list[ControllerRouterHandler]:
         response_class=WireResponse,
     )
     beside = Router("/", route_handlers=[SystemController, AuthorityController, api_docs], guards=[require_right])
-    return [base, beside, live_socket]
+    return [base, beside, live_socket, teleop_socket]

@@ -13,10 +13,12 @@ from rosfit.commands.errors import (
     CommandNotFoundError,
     DeviceNotCommandableError,
     DeviceOfflineError,
+    LeaseHeldError,
     TerminalStateError,
 )
 from rosfit.commands.lifecycle import FINAL, REPORTABLE, Status, advance, may_cancel
-from rosfit.commands.models import Accepted, Command, NewCommand, Response
+from rosfit.commands.models import Accepted, Command, Lease, NewCommand, Response
+from rosfit.commands.teleop import LEASE_STALE_S
 from rosfit.fleet import repository as fleet
 from rosfit.fleet.service import not_found
 from rosfit.kernel.clock import format_time, now
@@ -177,3 +179,33 @@ async def _record(
     if late:
         data["late"] = True  # type: ignore[assignment]
     work.announce(Event("commands", device_id, command_id, msgspec.json.encode(data | detail), at))
+
+
+async def take_lease(work: Work, device_id: str, user_id: str, user_name: str, *, take_over: bool) -> Lease:
+    """The stick of a robot. Raises LeaseHeldError naming who has it, unless it is to be taken over."""
+    lease = Lease(device_id, new_id("lease"), user_id, user_name, format_time(now()))
+    if not await repository.take_lease(work.connection, lease, take_over=take_over, stale_s=LEASE_STALE_S):
+        held = await repository.get_lease(work.connection, device_id, LEASE_STALE_S)
+        who = held.user_name if held else "somebody"
+        raise LeaseHeldError(f"{who} drives {device_id}; connect with take_over=true to take the stick")
+    work.announce(_lease_event(device_id, lease))
+    return lease
+
+
+async def lease_of(work: Work, device_id: str) -> Lease | None:
+    return await repository.get_lease(work.connection, device_id, LEASE_STALE_S)
+
+
+async def renew_lease(work: Work, lease: Lease) -> bool:
+    """False when somebody took it over."""
+    return await repository.renew_lease(work.connection, lease.device_id, lease.lease_id)
+
+
+async def drop_lease(work: Work, lease: Lease) -> None:
+    await repository.drop_lease(work.connection, lease.device_id, lease.lease_id)
+    work.announce(_lease_event(lease.device_id, None))
+
+
+def _lease_event(device_id: str, lease: Lease | None) -> Event:
+    data = {"device_id": device_id, "lease": lease}
+    return Event("teleop", device_id, "lease", msgspec.json.encode(data), format_time(now()))

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["telemetry", "status", "shadow", "commands", "params", "ota", "alerts", "logs", "hooks"]
+Kind = Literal["telemetry", "status", "shadow", "commands", "params", "ota", "alerts", "logs", "hooks", "teleop"]
 
 ANY = "*"
 

@@ -1,0 +1,209 @@
+"""`/ws/teleop/{device_id}`: one driver at a time; whatever ends the socket puts zero velocity out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import WebSocket, websocket
+from litestar.exceptions import WebSocketDisconnect
+
+from rosfit.accounts import audit
+from rosfit.accounts import service as accounts
+from rosfit.accounts.models import Actor
+from rosfit.accounts.rights import Right
+from rosfit.api.access import SESSION_COOKIE, check_right
+from rosfit.api.edge import Edge, edge_of
+from rosfit.commands import service, teleop
+from rosfit.commands.errors import DeviceOfflineError
+from rosfit.commands.models import Lease
+from rosfit.commands.service import REACHABLE
+from rosfit.commands.teleop import STILL, Drive, Stick, Velocity
+from rosfit.fleet import service as fleet
+from rosfit.kernel.errors import RosfitError, UnauthenticatedError, UnavailableError
+from rosfit.protocol import envelope
+from rosfit.protocol.topics import device_topic
+
+log = structlog.get_logger(__name__)
+
+Socket = WebSocket[Any, Any, Any]
+
+CLOSE_UNAUTHENTICATED = 4401
+CLOSE_REFUSED = 4403
+CLOSE_LEASE_LOST = 4409
+AUTH_WITHIN_S = 10.0
+LOOK_EVERY_S = 0.05
+RENEW_EVERY_S = 1.0
+
+# QoS 0 may be lost, so standing still is said several times.
+STILL_TIMES = 3
+
+
+class LeaseLostError(RosfitError):
+    code = "LEASE_LOST"
+    status = 409
+    title = "Somebody else has taken the stick"
+
+
+class TeleopMessageError(RosfitError):
+    code = "INVALID_MESSAGE"
+    status = 400
+    title = "The message is no stick position"
+
+
+@websocket("/ws/teleop/{device_id:str}", opt={"public": True})
+async def teleop_socket(socket: Socket, device_id: str) -> None:
+    """Signs in by `?token=`, the pages' session, or a first `auth` message; see the contract's section 7."""
+    edge = edge_of(socket)
+    await socket.accept()
+    with contextlib.suppress(WebSocketDisconnect):
+        try:
+            actor = await _sign_in(socket, edge)
+            await _drive(socket, edge, device_id, actor)
+        except UnauthenticatedError as error:
+            await _refuse(socket, error, CLOSE_UNAUTHENTICATED)
+        except LeaseLostError as error:
+            await _refuse(socket, error, CLOSE_LEASE_LOST)
+        except RosfitError as error:
+            await _refuse(socket, error, CLOSE_REFUSED)
+
+
+async def _refuse(socket: Socket, error: RosfitError, code: int) -> None:
+    await socket.send_json({"type": "error", "data": {"code": error.code, "message": error.detail}})
+    await socket.close(code, error.code)
+
+
+async def _sign_in(socket: Socket, edge: Edge) -> Actor:
+    if token := socket.query_params.get("token"):
+        return await edge.identities.identify(token)
+    # Sockets that pages of other sites open never come here, so this cookie is our own page's.
+    if session := socket.cookies.get(SESSION_COOKIE):
+        async with edge.open_work() as work:
+            if actor := await accounts.session_actor(work, session):
+                return actor
+    try:
+        async with asyncio.timeout(AUTH_WITHIN_S):
+            first = await socket.receive_json()
+    except (TimeoutError, ValueError) as error:
+        raise UnauthenticatedError("The first message is auth") from error
+    data = first.get("data") if isinstance(first, dict) and first.get("type") == "auth" else None
+    token = data.get("token") if isinstance(data, dict) else None
+    if not isinstance(token, str):
+        raise UnauthenticatedError("The first message is auth")
+    return await edge.identities.identify(token)
+
+
+async def _drive(socket: Socket, edge: Edge, device_id: str, actor: Actor) -> None:
+    check_right(actor, Right.COMMANDS_WRITE)
+    take_over = socket.query_params.get("take_over") in {"true", "1"}
+    async with edge.open_work() as work:
+        device = await fleet.get(work, device_id, actor.reach)
+        if device.status not in REACHABLE:
+            raise DeviceOfflineError(f"{device_id} is {device.status}")
+        lease = await service.take_lease(
+            work, device_id, actor.id, actor.name or actor.email or actor.id, take_over=take_over
+        )
+        action = "teleop.take_over" if take_over else "teleop.take"
+        await audit.record(work, actor, action, device_id)
+    await _Driver(socket, edge, lease, Stick(teleop.limits_of(device.metadata)), actor).run()
+
+
+class _Driver:
+    def __init__(self, socket: Socket, edge: Edge, lease: Lease, stick: Stick, actor: Actor) -> None:
+        self._socket = socket
+        self._edge = edge
+        self._lease = lease
+        self._stick = stick
+        self._actor = actor
+        self._topic = device_topic(lease.device_id, "cmd/cmd_vel")
+        self._seq = 0
+
+    async def run(self) -> None:
+        """Until the socket, the lease or the right ends; then the robot stands still."""
+        data = {"device_id": self._lease.device_id, "user": self._lease.user_name}
+        await self._socket.send_json({"type": "lease", "data": data})
+        steps = (self._read(), self._watch_stick(), self._watch_lease())
+        tasks = [asyncio.ensure_future(step) for step in steps]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.shield(self._leave())
+
+    async def _leave(self) -> None:
+        with contextlib.suppress(UnavailableError):
+            await self._stand_still()
+            async with self._edge.open_work() as work:
+                await service.drop_lease(work, self._lease)
+                await audit.record(work, self._actor, "teleop.leave", self._lease.device_id)
+
+    async def _read(self) -> None:
+        while True:
+            event = await self._socket.receive()
+            if event["type"] == "websocket.disconnect":
+                return
+            if event["type"] == "websocket.receive":
+                await self._take(event.get("text"), event.get("bytes"))
+
+    async def _take(self, text: str | None, packed: bytes | None) -> None:
+        encode = None if packed is None else msgspec.msgpack.encode
+        at = time.monotonic()
+        try:
+            raw = msgspec.json.decode(text or "") if packed is None else msgspec.msgpack.decode(packed)
+            if isinstance(raw, dict) and raw.get("type") == "ping":
+                self._stick.ping(at)
+                await self._answer({"type": "pong"}, encode)
+                return
+            wanted = msgspec.convert(raw, Drive)
+            velocity = self._stick.drive(wanted, at)
+        except (msgspec.MsgspecError, ValueError, UnicodeDecodeError, RecursionError) as error:
+            data = {"code": "INVALID_MESSAGE", "message": f"send seq, linear_x and angular_z: {error}"}
+            await self._answer({"type": "error", "data": data}, encode)
+            return
+        if velocity is not None:
+            await self._publish(velocity)
+            await self._answer({"ack": wanted.seq}, encode)
+
+    async def _answer(self, message: dict[str, Any], encode: Any) -> None:
+        if encode is None:
+            await self._socket.send_json(message)
+        else:
+            await self._socket.send_bytes(encode(message))
+
+    async def _watch_stick(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if self._stick.must_stop(time.monotonic()):
+                await self._stand_still()
+
+    async def _watch_lease(self) -> None:
+        """Raises LeaseLostError when somebody took it over; a database that is away does not stop a robot."""
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            with contextlib.suppress(UnavailableError):
+                async with self._edge.open_work() as work:
+                    if not await service.renew_lease(work, self._lease):
+                        raise LeaseLostError(f"The stick of {self._lease.device_id} was taken over")
+
+    async def _stand_still(self) -> None:
+        for _ in range(STILL_TIMES):
+            await self._publish(STILL)
+
+    async def _publish(self, velocity: Velocity) -> None:
+        self._seq += 1
+        message = envelope.encode(teleop.twist(velocity), type="teleop", device_id=self._lease.device_id, seq=self._seq)
+        try:
+            await self._edge.publisher.publish(self._topic, message, qos=0, expiry_s=1, content_type=envelope.JSON)
+        except UnavailableError as error:
+            # The robot's own watchdog has it stand still; the driver is told and may try again.
+            log.warning("teleop_not_published", device_id=self._lease.device_id, why=error.detail)
+            data = {"code": error.code, "message": error.detail}
+            await self._socket.send_json({"type": "error", "data": data})

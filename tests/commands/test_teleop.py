@@ -1,0 +1,164 @@
+"""Driving by hand over the socket, as far as the broker; the robot's own watchdog is tested with the bridge."""
+
+from __future__ import annotations
+
+import json
+import queue
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from rosfit.commands.teleop import STILL, STILL_AFTER_S, Drive, Stick
+from tests.commands.test_commands import Device
+from tests.server import RunningServer, running_server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    with running_server(ROSFIT_RATE_LIMIT_PER_S="100000") as running:
+        yield running
+
+
+def stick(server: RunningServer, device_id: str, token: str | None = None, **query: str) -> ClientConnection:
+    values = httpx.QueryParams({"token": token or server.admin.token or ""} | query)
+    return connect(f"{server.url.replace('http', 'ws')}/ws/teleop/{device_id}?{values}")
+
+
+def velocity(device: Device) -> tuple[float, float]:
+    twist = json.loads(device.requests.get(timeout=5).payload)["payload"]
+    return twist["linear"]["x"], twist["angular"]["z"]
+
+
+def drive(socket: ClientConnection, seq: int, linear: float, angular: float = 0.0) -> Any:
+    socket.send(json.dumps({"seq": seq, "linear_x": linear, "angular_z": angular}))
+    return json.loads(socket.recv(timeout=5))
+
+
+def test_each_stick_message_is_acknowledged_and_reaches_the_robot(server: RunningServer) -> None:
+    with Device(server, "t-1", "cmd/cmd_vel") as device, stick(server, "t-1") as socket:
+        assert json.loads(socket.recv())["type"] == "lease"
+        assert drive(socket, 1, 0.4, 0.2) == {"ack": 1}
+        message = device.requests.get(timeout=5)
+        assert (message.qos, message.retain, message.properties.MessageExpiryInterval) == (0, False, 1)
+        twist = json.loads(message.payload)["payload"]
+        assert (twist["linear"]["x"], twist["angular"]["z"]) == (0.4, 0.2)
+
+
+def test_values_are_clamped_to_what_the_device_allows(server: RunningServer) -> None:
+    fields = {"metadata": {"teleop": {"linear_x": 0.5}}}
+    with Device(server, "t-2", "cmd/cmd_vel", **fields) as device, stick(server, "t-2") as socket:
+        socket.recv()
+        drive(socket, 1, 9.0, -9.0)
+        assert velocity(device) == (0.5, -2.0)
+
+
+def test_without_a_command_zero_velocity_is_put_out(server: RunningServer) -> None:
+    with Device(server, "t-3", "cmd/cmd_vel") as device, stick(server, "t-3") as socket:
+        socket.recv()
+        drive(socket, 1, 0.4)
+        assert velocity(device) == (0.4, 0.0)
+        assert velocity(device) == (0.0, 0.0)
+
+
+def test_a_lost_socket_puts_zero_velocity_out(server: RunningServer) -> None:
+    with Device(server, "t-4", "cmd/cmd_vel") as device:
+        socket = stick(server, "t-4")
+        socket.recv()
+        drive(socket, 1, 0.4)
+        assert velocity(device) == (0.4, 0.0)
+        socket.socket.close()
+        assert velocity(device) == (0.0, 0.0)
+
+
+def test_one_operator_at_a_time_and_the_stick_can_be_taken_over(server: RunningServer) -> None:
+    with Device(server, "t-5", "cmd/cmd_vel"), stick(server, "t-5") as first:
+        first.recv()
+        with stick(server, "t-5") as second:
+            refused = json.loads(second.recv(timeout=5))
+            assert refused["data"]["code"] == "LEASE_HELD"
+        assert server.admin.got("/devices/t-5/driver")["lease"]["user_name"]
+        with stick(server, "t-5", take_over="true") as third:
+            assert json.loads(third.recv(timeout=5))["type"] == "lease"
+            assert json.loads(first.recv(timeout=5))["data"]["code"] == "LEASE_LOST"
+            with pytest.raises(ConnectionClosed):
+                first.recv(timeout=5)
+    actions = [entry["action"] for entry in server.admin.got("/audit", target="t-5")["items"]]
+    assert "teleop.take_over" in actions
+
+
+def test_messagepack_is_answered_in_messagepack(server: RunningServer) -> None:
+    with Device(server, "t-6", "cmd/cmd_vel"), stick(server, "t-6") as socket:
+        socket.recv()
+        socket.send(msgspec.msgpack.encode({"seq": 7, "linear_x": 0.1, "angular_z": 0.0}))
+        assert msgspec.msgpack.decode(socket.recv(timeout=5)) == {"ack": 7}
+
+
+def test_rubbish_is_an_error_and_driving_goes_on(server: RunningServer) -> None:
+    with Device(server, "t-7", "cmd/cmd_vel"), stick(server, "t-7") as socket:
+        socket.recv()
+        for rubbish in ("{", "[]", '{"seq": -1}', '{"seq": 1, "linear_x": "fast"}', '{"seq": 1, "linear_x": 1e999}'):
+            socket.send(rubbish)
+            assert json.loads(socket.recv(timeout=5))["data"]["code"] == "INVALID_MESSAGE"
+        assert drive(socket, 1, 0.1) == {"ack": 1}
+
+
+def test_a_viewer_may_not_drive_and_nobody_without_a_token(server: RunningServer) -> None:
+    with Device(server, "t-8", "cmd/cmd_vel"):
+        viewer = server.user("viewer")
+        with stick(server, "t-8", token=viewer.token) as socket:
+            assert json.loads(socket.recv(timeout=5))["data"]["code"] == "PERMISSION_DENIED"
+        with stick(server, "t-8", token="nonsense") as socket:
+            assert json.loads(socket.recv(timeout=5))["data"]["code"] == "AUTH_REQUIRED"
+            with pytest.raises(ConnectionClosed) as closed:
+                socket.recv(timeout=5)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 4401
+
+
+def test_a_killed_server_leaves_the_stick_to_the_next_driver(server: RunningServer) -> None:
+    with Device(server, "t-9", "cmd/cmd_vel"):
+        socket = stick(server, "t-9")
+        socket.recv()
+        server.kill()
+        server.start()
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline:
+            with stick(server, "t-9") as again:
+                if json.loads(again.recv(timeout=5))["type"] == "lease":
+                    return
+        pytest.fail("the lease of a dead process was never given up")
+
+
+def test_requests_are_empty_when_nobody_drives(server: RunningServer) -> None:
+    with Device(server, "t-10", "cmd/cmd_vel") as device, stick(server, "t-10") as socket:
+        socket.recv()
+        with pytest.raises(queue.Empty):
+            device.requests.get(timeout=STILL_AFTER_S * 2)
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.floats(-5, 5), st.floats(0, 0.3)), max_size=60))
+def test_the_stick_never_drives_on_without_a_new_command(messages: list[tuple[int, float, float]]) -> None:
+    """Whatever comes: velocities are within the limits, older numbers are dropped, and zero is due in time."""
+    held, at, newest, moving_since = Stick((1.0, 2.0)), 0.0, -1, None
+    for seq, linear, pause in messages:
+        at += pause
+        if held.must_stop(at):
+            assert moving_since is not None
+            assert at - moving_since >= STILL_AFTER_S
+            moving_since = None
+        elif moving_since is not None:
+            assert at - moving_since < STILL_AFTER_S
+        driven = held.drive(Drive(seq, linear), at)
+        assert (driven is not None) == (seq > newest)
+        newest = max(newest, seq)
+        if driven is not None:
+            assert abs(driven.linear_x) <= 1.0
+            moving_since = None if driven == STILL else at
