@@ -166,6 +166,21 @@ def test_a_healthy_link_never_touches_the_disk():
     assert outbox.idle
 
 
+def test_new_samples_go_behind_those_on_their_way_to_disk(monkeypatch):
+    """Room in the queue is no reason to overtake."""
+    monkeypatch.setattr(outbox_module, "MEMORY_ROWS", 8)
+    outbox = Outbox(Counters(), 4)
+    outbox.connected(4)
+    for n in range(12):
+        outbox.put(message(n), 0.0)
+    for mid in range(4):
+        outbox.sent(mid)
+    outbox.put(message(12), 0.0)
+    batch = outbox.collect()
+    assert [number(row) for row in batch.moved] == [9, 10, 11, 12]
+    assert outbox.behind_disk
+
+
 def test_without_a_disk_memory_stays_bounded(monkeypatch):
     """The oldest goes first, and is counted."""
     monkeypatch.setattr(outbox_module, "MEMORY_ROWS", 10)
