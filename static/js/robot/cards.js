@@ -7,6 +7,8 @@ const ROWS = 9;
 const SPARK_MS = 5 * 60_000;
 const SPARK_POINTS = 150;
 const STALE_MS = 60_000;
+// Heartbeats come every few seconds; over a longer silence no line is drawn.
+const GAP_MS = 20_000;
 
 export class Cards {
   #cards = new Map();
@@ -60,7 +62,7 @@ class Card {
   constructor(stream, deviceId, onField) {
     Object.assign(this, { stream, deviceId, onField, time: "" });
     this.age = el("time", { class: "age" });
-    this.line = svg("polyline");
+    this.line = svg("path");
     this.spark = svg("svg", { class: "spark", viewBox: "0 0 100 24", preserveAspectRatio: "none", "aria-hidden": "true" }, this.line);
     this.rows = el("div", { class: "rows" });
     this.more = el("button", { type: "button", class: "link more", onclick: () => this.#toggle() });
@@ -158,7 +160,8 @@ class Card {
     const span = Math.max(...values) - low;
     const y = (value) => (span > 0 ? 21 - ((value - low) / span) * 18 : 12);
     const x = (time_ms) => 100 - ((until - time_ms) / SPARK_MS) * 100;
-    this.line.setAttribute("points", this.#points.map(([t, v]) => `${x(t).toFixed(1)},${y(v).toFixed(1)}`).join(" "));
+    const step = ([t, v], at) => `${at && t - this.#points[at - 1][0] < GAP_MS ? "L" : "M"}${x(t).toFixed(1)} ${y(v).toFixed(1)}`;
+    this.line.setAttribute("d", this.#points.map(step).join(""));
   }
 }
 
