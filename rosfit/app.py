@@ -25,6 +25,7 @@ from rosfit.api.origins import SocketOrigins, cors_config
 from rosfit.api.routes import BASE, routes
 from rosfit.api.slow_clients import HEADERS_LIMIT_BYTES, ImpatientProtocol
 from rosfit.dashboard.errors import error_page
+from rosfit.infra.oidc import make_provider
 from rosfit.infra.tls import secure, server_pair
 from rosfit.kernel.work import Work
 from rosfit.settings import Settings
@@ -55,6 +56,7 @@ def make_app(edge: Edge) -> Litestar:
             "feed": provide(edge.feed),
             "hot": provide(edge.hot),
             "settings": provide(edge.settings),
+            "sso": provide(make_provider(edge.settings)),
             "broker_access": provide(edge.broker_access),
             "hash_device_token": provide(edge.hash_device_token),
             "setup_token": provide(edge.setup_token),

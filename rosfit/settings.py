@@ -30,7 +30,8 @@ from rosfit.kernel.errors import RosfitError
 ENV_PREFIX = "ROSFIT_"
 CONFIG_NAME = "rosfit.toml"
 _MASK = "***"
-_SECRETS = frozenset({"mqtt_hook_token"})
+_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
+_SECRETS = frozenset({"mqtt_hook_token", "oidc_client_secret"})
 _MASKED_PARAMETER = "password|passwd|secret|token|key"
 
 
@@ -63,6 +64,14 @@ def _url_of(*schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _issuer(value: str | None) -> str | None:
+    """Tokens and secrets go there: in the clear on this machine only."""
+    parts = urlsplit(value or "https://unset")
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _THIS_MACHINE):
+        raise ValueError("not https")
+    return value
+
+
 def _bucket_url(value: str | None) -> str | None:
     if value is not None and not urlsplit(value).netloc:
         raise ValueError("no bucket")
@@ -88,6 +97,14 @@ def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
         if "*" in origin or parts.scheme not in {"http", "https"} or not parts.hostname or origin.rstrip("/") != bare:
             raise ValueError("not an origin")
     return tuple(origin.rstrip("/").lower() for origin in value)
+
+
+def _role_map(value: object) -> object:
+    """`group=role, …`; a group may hold = itself, and in `rosfit.toml` commas, too."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.rpartition("=") for part in value.split(",") if part.strip()]
+    return {group.strip(): role.strip() for group, _, role in pairs}
 
 
 def _parse_json(value: object) -> object:
@@ -194,6 +211,27 @@ class Settings(BaseSettings):
         "origins such as https://app.example.com, separated by commas and without wildcards",
         "Origins whose pages may call the API and open WebSockets from a browser.",
         default=(),
+    )
+    oidc_issuer: Annotated[str | None, AfterValidator(_issuer)] = _setting(
+        "an https:// address (http:// on this machine only)",
+        "OpenID Connect provider through which people may sign in. Unset: passwords only.",
+    )
+    oidc_client_id: str | None = _setting("a client id", "RosFit's client id at that provider.")
+    oidc_client_secret: str | None = _setting("a secret", "RosFit's secret there; unset for a public client.")
+    oidc_scopes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)] = _setting(
+        "scopes separated by commas, openid among them",
+        "Scopes that the provider is asked for.",
+        default=("openid", "email", "profile"),
+    )
+    oidc_group_claim: str = _setting(
+        "a claim's name or dotted path", "Claim that lists a person's groups.", default="groups", min_length=1
+    )
+    oidc_role_map: Annotated[
+        dict[str, Literal["viewer", "operator", "engineer", "admin"]], NoDecode, BeforeValidator(_role_map)
+    ] = _setting(
+        "group=role, … with the roles viewer, operator, engineer and admin",
+        "Which group gives which role; who is in none of them is refused.",
+        default={},
     )
     ingest_slots: int = _setting(
         "a whole number from 1 to 64",
@@ -339,7 +377,19 @@ def _validated(values: dict[str, Any], origins: dict[str, str]) -> Settings:
             "\n".join(_bad_value(name, values[name], origins[name]) for name in names)
         ) from error
     settings._origins.update(origins)
+    _check_oidc(settings)
     return settings
+
+
+def _check_oidc(settings: Settings) -> None:
+    """A provider without a client, or one that lets nobody in, was not meant."""
+    if settings.oidc_issuer is None:
+        return
+    for name in ("oidc_client_id", "oidc_role_map"):
+        if not getattr(settings, name):
+            raise SettingsError(f"oidc_issuer ({settings.origin('oidc_issuer')}) needs {name} as well: set it.")
+    if "openid" not in settings.oidc_scopes:
+        raise SettingsError(f"oidc_scopes ({settings.origin('oidc_scopes')}) must hold openid.")
 
 
 def _unknown_lines(unknown: Iterable[str], origins: Mapping[str, str]) -> Iterable[str]:

@@ -224,3 +224,19 @@ ORDER BY retired_at IS NOT NULL, created_at DESC
 -- name: retire_signing_keys
 UPDATE signing_keys SET retired_at = least(retired_at, now() + make_interval(secs => %(overlap_s)s))
 WHERE retired_at IS NULL OR retired_at > now()
+
+-- name: find_oidc_user
+SELECT user_id AS id, email, name, role, wire_time(created_at) AS created_at, only_groups, only_tags,
+       disabled_at IS NOT NULL AS disabled
+FROM users WHERE oidc_subject = %(subject)s
+
+-- name: insert_oidc_user
+INSERT INTO users (user_id, email, name, role, password_hash, oidc_subject)
+VALUES (%(user_id)s, %(email)s, %(name)s, %(role)s, %(password_hash)s, %(subject)s)
+ON CONFLICT DO NOTHING
+
+-- name: update_oidc_user
+UPDATE users SET name = %(name)s, role = %(role)s,
+    email = CASE WHEN EXISTS (SELECT FROM users WHERE lower(email) = lower(%(email)s) AND user_id <> %(user_id)s)
+        THEN email ELSE %(email)s END
+WHERE user_id = %(user_id)s

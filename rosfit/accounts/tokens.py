@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import secrets
 import time
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from cryptography.fernet import Fernet, MultiFernet
 from joserfc import jwt
 from joserfc.errors import ExpiredTokenError, JoseError
 from joserfc.jwk import KeySet, OKPKey
@@ -67,6 +69,11 @@ class Signer:
     def use(self, private_jwks: list[dict[str, Any]]) -> None:
         """Sign with the first of these from now on."""
         self._keys = KeySet([OKPKey.import_key(jwk) for jwk in private_jwks])
+
+    def box(self, purpose: str) -> MultiFernet:
+        """Encrypts what only this installation, on any replica, may read again; keys are made from the signing keys."""
+        secrets_ = [f"{purpose}:{key.as_dict(private=True)['d']}".encode() for key in self._keys.keys]
+        return MultiFernet([Fernet(base64.urlsafe_b64encode(hashlib.sha256(one).digest())) for one in secrets_])
 
     def public_jwks(self) -> dict[str, Any]:
         return dict(self._keys.as_dict(private=False))

@@ -11,7 +11,7 @@ from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler
 
 from rosfit.assets import asset_folder
-from rosfit.dashboard import adding, fleet, robot, signing_in
+from rosfit.dashboard import adding, fleet, oidc, robot, signing_in
 from rosfit.dashboard.access import provide_actor, same_origin
 from rosfit.dashboard.errors import error_page
 from rosfit.dashboard.rendering import fingerprint, template_config
@@ -37,6 +37,8 @@ def _public_pages() -> Router:
             signing_in.show_sign_in,
             signing_in.sign_in,
             signing_in.sign_out,
+            oidc.begin_sign_in,
+            oidc.finish_sign_in,
         ],
         guards=[same_origin],
         exception_handlers={RosfitError: error_page},

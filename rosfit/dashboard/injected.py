@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias
 from litestar.params import SkipValidation
 
 from rosfit.accounts.throttle import OpenWork
+from rosfit.accounts.tokens import Signer
 from rosfit.fleet.service import BrokerAccess
 from rosfit.kernel.ports import HotStore
 
@@ -26,7 +27,15 @@ class OpensWork(Protocol):
     def open_work(self) -> OpenWork: ...
 
 
+class OpensWorkAndSigns(OpensWork, Protocol):
+    """And what only this installation may read again."""
+
+    @property
+    def signer(self) -> Signer: ...
+
+
 Hot: TypeAlias = SkipValidation[HotStore]
 Access: TypeAlias = SkipValidation[BrokerAccess | None]
 Hashing: TypeAlias = SkipValidation[HashesTokens]
 Opening: TypeAlias = SkipValidation[OpensWork]
+Signing: TypeAlias = SkipValidation[OpensWorkAndSigns]

@@ -17,9 +17,11 @@ from rosfit.accounts.setup import SetupToken
 from rosfit.accounts.throttle import throttled
 from rosfit.dashboard.access import COOKIE, AnyRequest, safe_next, session_cookie
 from rosfit.dashboard.injected import Opening
+from rosfit.dashboard.oidc import sso_name
 from rosfit.dashboard.rendering import Page, render
 from rosfit.kernel.errors import RateLimitedError, RosfitError
 from rosfit.kernel.work import Work
+from rosfit.settings import Settings
 
 PUBLIC: dict[str, Any] = {"public": True}
 
@@ -46,6 +48,7 @@ class SignInPage(Page):
     then: str = "/"
     email: str = ""
     error: str = ""
+    sso: str = ""
 
 
 @get("/setup", opt=PUBLIC)
@@ -95,14 +98,18 @@ def _fits(name: str, value: str) -> bool:
 
 
 @get("/sign-in", opt=PUBLIC)
-async def show_sign_in(request: AnyRequest, work: NamedDependency[Work]) -> Template | Redirect:
+async def show_sign_in(
+    request: AnyRequest, work: NamedDependency[Work], settings: NamedDependency[Settings]
+) -> Template | Redirect:
     if await accounts.needs_setup(work):
         return Redirect("/setup")
-    return render(SignInPage(safe_next(request.query_params.get("next"))))
+    return render(SignInPage(safe_next(request.query_params.get("next")), sso=sso_name(settings)))
 
 
 @post("/sign-in", opt=PUBLIC, status_code=200)
-async def sign_in(request: AnyRequest, edge: NamedDependency[Opening]) -> Response[Any]:
+async def sign_in(
+    request: AnyRequest, edge: NamedDependency[Opening], settings: NamedDependency[Settings]
+) -> Response[Any]:
     form = await request.form()
     email, then = str(form.get("email", "")).strip(), safe_next(str(form.get("next", "")))
     login = Login(email, str(form.get("password", "")))
@@ -114,7 +121,8 @@ async def sign_in(request: AnyRequest, edge: NamedDependency[Opening]) -> Respon
     try:
         return await throttled(edge.open_work, email, address, attempt)
     except (BadCredentialsError, RateLimitedError) as error:
-        return render(SignInPage(then, email, _sentence(error)), status=error.status, headers=_retry_after(error))
+        page = SignInPage(then, email, _sentence(error), sso_name(settings))
+        return render(page, status=error.status, headers=_retry_after(error))
 
 
 def _sentence(error: RosfitError) -> str:
