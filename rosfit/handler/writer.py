@@ -10,6 +10,7 @@ import psycopg
 
 from rosfit.fleet import repository as fleet
 from rosfit.fleet import service as fleet_service
+from rosfit.fleet.models import Vitals
 from rosfit.handler.batch import Batch
 from rosfit.handler.decode import Parsed
 from rosfit.handler.marks import Marks
@@ -67,6 +68,10 @@ class Writer:
         stored = await self._write_rows(work, batch, careful=attempt.careful)
         await self._handle_ordered(work, batch)
         if changes := batch.status_changes():
+            # With the change goes when the device was heard, which otherwise is written once a second.
+            heard = {one[0]: Vitals(batch.heard[one[0]].timestamp()) for one in changes if one[0] in batch.heard}
+            if heard:
+                await fleet.write_vitals(work.connection, heard)
             await fleet_service.apply_changes(work, changes)
         if batch.layouts:
             await fleet.remember_layouts(work.connection, batch.layouts)

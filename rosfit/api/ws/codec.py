@@ -10,6 +10,8 @@ from rosfit.kernel.feed import Event
 
 MSGPACK_SUBPROTOCOL = "rosfit.msgpack"
 
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 
 class ClientMessage(msgspec.Struct, frozen=True):
     type: str
@@ -18,8 +20,16 @@ class ClientMessage(msgspec.Struct, frozen=True):
     request_id: str | int | None = None
 
 
+class _Marked(msgspec.Struct, frozen=True):
+    request_id: str | int | None = None
+
+
 class Codec(Protocol):
     def decode(self, data: str | bytes) -> ClientMessage: ...
+
+    def request_id(self, data: str | bytes) -> str | int | None:
+        """That of a message which is not otherwise as it should be."""
+        ...
 
     def encode(self, message: dict[str, Any]) -> str | bytes: ...
 
@@ -28,10 +38,17 @@ class Codec(Protocol):
 
 class JsonCodec:
     _decode = staticmethod(msgspec.json.Decoder(ClientMessage).decode)
+    _decode_marked = staticmethod(msgspec.json.Decoder(_Marked).decode)
     _encode = staticmethod(msgspec.json.Encoder().encode)
 
     def decode(self, data: str | bytes) -> ClientMessage:
         return self._decode(data)
+
+    def request_id(self, data: str | bytes) -> str | int | None:
+        try:
+            return self._decode_marked(data).request_id
+        except _UNREADABLE:
+            return None
 
     def encode(self, message: dict[str, Any]) -> str:
         return self._encode(message).decode()
@@ -44,10 +61,17 @@ class JsonCodec:
 
 class MsgpackCodec:
     _decode = staticmethod(msgspec.msgpack.Decoder(ClientMessage).decode)
+    _decode_marked = staticmethod(msgspec.msgpack.Decoder(_Marked).decode)
     _encode = staticmethod(msgspec.msgpack.Encoder().encode)
 
     def decode(self, data: str | bytes) -> ClientMessage:
-        return self._decode(data if isinstance(data, bytes) else data.encode())
+        return self._decode(_as_bytes(data))
+
+    def request_id(self, data: str | bytes) -> str | int | None:
+        try:
+            return self._decode_marked(_as_bytes(data)).request_id
+        except _UNREADABLE:
+            return None
 
     def encode(self, message: dict[str, Any]) -> bytes:
         return self._encode(msgspec.to_builtins(message))
@@ -56,6 +80,10 @@ class MsgpackCodec:
         data = msgspec.json.decode(event.data)
         message = {"type": event.kind, "channel": channel, "timestamp": event.at, "seq": seq, "data": data}
         return self._encode(message)
+
+
+def _as_bytes(data: str | bytes) -> bytes:
+    return data if isinstance(data, bytes) else data.encode()
 
 
 def codec_for(subprotocols: list[str]) -> tuple[Codec, str | None]:

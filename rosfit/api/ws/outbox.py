@@ -11,6 +11,7 @@ from rosfit.kernel.feed import Event
 
 # Past this many waiting events a reader is slow, and only the newest of each channel is kept.
 EVENTS_LIMIT = 1_000
+EVENTS_LIMIT_BYTES = 4 * 1024 * 1024
 ANSWERS_LIMIT = 1_000
 
 
@@ -19,6 +20,7 @@ class Outbox:
         self._limit = events_limit
         self._answers: deque[dict[str, Any]] = deque(maxlen=ANSWERS_LIMIT)
         self._events: deque[tuple[str, Event]] = deque()
+        self._bytes = 0
         self._newest: dict[str, Event] | None = None
         self._some = asyncio.Event()
         self.skipped = 0
@@ -29,7 +31,8 @@ class Outbox:
 
     def push(self, event: Event) -> None:
         channel = event_channel(event)
-        if self._newest is None and len(self._events) >= self._limit:
+        self._bytes += len(event.data)
+        if self._newest is None and (len(self._events) >= self._limit or self._bytes > EVENTS_LIMIT_BYTES):
             self._newest = {}
             for waiting, older in self._events:
                 self._newest[waiting] = older
@@ -50,4 +53,5 @@ class Outbox:
         events = list(self._events) if self._newest is None else list(self._newest.items())
         self._events.clear()
         self._newest = None
+        self._bytes = 0
         return answers, events

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from rosfit.accounts.errors import TokenExpiredError
 from rosfit.accounts.models import Actor
 from rosfit.accounts.rights import Right
 from rosfit.api.access import check_right
@@ -68,6 +69,8 @@ class Session:
         self._visible: frozenset[str] | None = None
         self._subscriptions: dict[str, tuple[Subscription, Callable[[], None]]] = {}
         self._times: deque[float] = deque(maxlen=MESSAGES_PER_S)
+        # The request_id of the message that is being handled.
+        self._handling: str | int | None = None
         self._commands = CommandDesk(edge, self._tell)
 
     @property
@@ -93,8 +96,11 @@ class Session:
     async def look_again(self) -> None:
         """Whether the credential still holds, and which devices it reaches. Raises UnauthenticatedError."""
         if self._token is not None and (self.seconds_left() or 1) > 0:
-            self._actor = await self._edge.identities.identify(self._token)
-            await self._look_around()
+            token = self._token
+            actor = await self._edge.identities.identify(token)
+            if token == self._token:  # else a new one has come meanwhile
+                self._actor = actor
+                await self._look_around()
 
     async def _look_around(self) -> None:
         if self._actor is None or self._actor.reach.is_everything:
@@ -111,15 +117,19 @@ class Session:
         self._error(AuthExpiredError("The token has run out: send auth with a new one within 10 s"), None)
 
     async def handle(self, raw: str | bytes) -> None:
-        message: ClientMessage | None = None
+        self._handling = None
         try:
-            self._count()
+            taken = self._count()
             message = self._parse(raw)
+            self._handling = message.request_id
+            if not taken:
+                raise RateLimitedError(f"At most {MESSAGES_PER_S} messages a second; this one was not taken")
             await self._dispatch(message)
         except UnauthenticatedError:
             raise
         except RosfitError as error:
-            self._error(error, message.request_id if message else None)
+            self._error(error, self._handling)
+        self._handling = None
 
     def close(self) -> None:
         for subscription, unsubscribe in self._subscriptions.values():
@@ -130,18 +140,22 @@ class Session:
 
     def fail(self, error: RosfitError) -> None:
         """The last word before the socket closes."""
-        self._error(error, None)
+        self._error(error, self._handling)
 
-    def _count(self) -> None:
+    def _count(self) -> bool:
         at = time.monotonic()
         if len(self._times) == MESSAGES_PER_S and at - self._times[0] < 1.0:
-            raise RateLimitedError(f"At most {MESSAGES_PER_S} messages a second; this one was not taken")
+            return False
         self._times.append(at)
+        return True
 
     def _parse(self, raw: str | bytes) -> ClientMessage:
         try:
             return self._codec.decode(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            self._handling = self._codec.request_id(raw)
+            if self._actor is None:
+                raise UnauthenticatedError("The first message is auth") from error
             raise InvalidMessageError(f"Send an object with a `type`: {error}") from error
 
     async def _dispatch(self, message: ClientMessage) -> None:
@@ -173,8 +187,10 @@ class Session:
         if len(self._subscriptions) >= SUBSCRIPTIONS_LIMIT and channel.text not in self._subscriptions:
             raise InvalidChannelError(f"At most {SUBSCRIPTIONS_LIMIT} channels on one socket; use a wildcard")
         self._drop(channel.text)
-        throttle_s = min(max(options.throttle_ms or 0, 0), THROTTLE_LIMIT_MS) / 1000
-        subscription = Subscription(channel, frozenset(options.topics or ()), throttle_s, self._push)
+        throttle_ms = options.throttle_ms or 0
+        if not 0 <= throttle_ms <= THROTTLE_LIMIT_MS:
+            raise InvalidMessageError(f"throttle_ms is a number of milliseconds from 0 to {THROTTLE_LIMIT_MS}")
+        subscription = Subscription(channel, frozenset(options.topics or ()), throttle_ms / 1000, self._push)
         self._answer("subscribed", {}, channel=channel.text, request_id=message.request_id)
         unsubscribe = self._edge.feed.subscribe(channel.kind, channel.key, subscription.offer)  # type: ignore[arg-type]
         self._subscriptions[channel.text] = (subscription, unsubscribe)
@@ -246,7 +262,8 @@ async def watch_expiry(session: Session, grace_s: float) -> None:
         left = session.seconds_left()
         if left is None or left > 0:
             await asyncio.sleep(LOOK_AGAIN_S if left is None else min(left, LOOK_AGAIN_S))
-            with contextlib.suppress(UnavailableError):
+            # That it has run out, in the last millisecond, is told below, and there is time for a new one.
+            with contextlib.suppress(UnavailableError, TokenExpiredError):
                 await session.look_again()
         else:
             session.announce_expiry()

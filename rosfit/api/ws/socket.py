@@ -16,6 +16,7 @@ from rosfit.api.ws.session import Session, watch_expiry
 from rosfit.kernel.errors import UnauthenticatedError
 
 AUTH_WITHIN_S = 10.0
+LAST_WORD_WITHIN_S = 5.0
 CLOSE_UNAUTHENTICATED = 4401
 
 Socket = WebSocket[Any, Any, Any]
@@ -48,8 +49,12 @@ async def _serve(socket: Socket, edge: Edge, codec: Codec, session: Session, out
     except UnauthenticatedError as error:
         session.fail(error)
         tasks[1].cancel()
-        await writer.flush()
-        await socket.close(CLOSE_UNAUTHENTICATED, error.code)
+        await asyncio.wait({tasks[1]})
+        # A client that does not read is left without its last word.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORD_WITHIN_S):
+                await writer.flush()
+                await socket.close(CLOSE_UNAUTHENTICATED, error.code)
     finally:
         for task in tasks:
             task.cancel()
