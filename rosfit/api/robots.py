@@ -11,6 +11,7 @@ from rosfit.accounts import audit
 from rosfit.accounts.rights import Right
 from rosfit.api.access import actor_of, origin_of
 from rosfit.api.edge import Edge
+from rosfit.commands import tasks
 from rosfit.commands.asking import ask
 from rosfit.commands.models import NewCommand
 from rosfit.fleet import glance
@@ -50,7 +51,7 @@ class RobotController(Controller):
         device = await fleet.get(work, device_id)
         latest = await telemetry.latest(work, edge.hot, device_id)
         samples = {item.stream: msgspec.json.decode(item.payload) for item in latest}
-        return glance.at_a_glance(device, samples)
+        return glance.at_a_glance(device, samples, await tasks.current(work, device_id))
 
 
 class ParameterController(Controller):

@@ -19,6 +19,7 @@ from rosfit.api.people import AuditController, KeyController, UserController, cr
 from rosfit.api.responses import WireResponse
 from rosfit.api.robots import ParameterController, RobotController
 from rosfit.api.system import SystemController
+from rosfit.api.tasks import TaskController
 from rosfit.api.telemetry import DeadLetterController, TelemetryController
 from rosfit.api.ws.socket import live_socket
 from rosfit.api.ws.teleop import teleop_socket
@@ -46,6 +47,7 @@ def routes() -> list[ControllerRouterHandler]:
             emergency_stop,
             get_driver,
             RobotController,
+            TaskController,
             ParameterController,
             GroupController,
             HookSourceController,

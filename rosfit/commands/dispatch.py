@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import structlog
 
-from rosfit.commands import repository, service
+from rosfit.commands import repository, service, tasks
 from rosfit.commands.models import ToPublish
 from rosfit.kernel.clock import format_time, now
 from rosfit.kernel.errors import UnavailableError
@@ -42,6 +42,8 @@ class Dispatcher:
         async for _ in wake_ups:
             try:
                 await self.end_overdue()
+                async with self._open_work() as work:
+                    await tasks.schedule(work)
                 while await self.publish_batch():
                     await self.end_overdue()
             except UnavailableError as error:

@@ -44,3 +44,13 @@ class DeviceDidNotAnswerError(RosfitError):
     code = "DEVICE_DID_NOT_ANSWER"
     status = 504
     title = "The device did not answer in time"
+
+
+class TaskNotFoundError(NotFoundError):
+    code = "TASK_NOT_FOUND"
+    title = "There is no such task"
+
+
+class TaskNotCancellableError(ConflictError):
+    code = "TASK_NOT_CANCELLABLE"
+    title = "The task cannot be cancelled any more"

@@ -93,3 +93,68 @@ UPDATE teleop_leases SET renewed_at = now() WHERE device_id = %(device_id)s AND 
 
 -- name: drop_lease
 DELETE FROM teleop_leases WHERE device_id = %(device_id)s AND lease_id = %(lease_id)s
+
+-- name: insert_task
+INSERT INTO tasks (task_id, task_type, robot_id, group_id, parameters, priority, timeout_s, created_by)
+VALUES (%(task_id)s, %(task_type)s, %(robot_id)s, %(group_id)s, %(parameters)s, %(priority)s, %(timeout_s)s,
+        %(created_by)s)
+
+-- name: get_task
+SELECT task_id, task_type, robot_id, group_id, parameters, priority, status, command_id, created_by,
+       wire_time(created_at) AS created_at, wire_time(started_at) AS started_at,
+       wire_time(finished_at) AS finished_at, result, error
+FROM tasks WHERE task_id = %(task_id)s
+
+-- name: list_tasks
+SELECT task_id, task_type, robot_id, group_id, parameters, priority, status, command_id, created_by,
+       wire_time(created_at) AS created_at, wire_time(started_at) AS started_at,
+       wire_time(finished_at) AS finished_at, result, error
+FROM tasks
+WHERE (%(status)s::text IS NULL OR status = %(status)s)
+  AND (%(robot_id)s::text IS NULL OR robot_id = %(robot_id)s)
+  AND (%(visible)s::text[] IS NULL OR robot_id = ANY(%(visible)s))
+  AND (%(after)s::text IS NULL OR task_id < %(after)s)
+ORDER BY task_id DESC
+LIMIT %(limit)s
+
+-- name: lock_task
+SELECT status, robot_id, command_id FROM tasks WHERE task_id = %(task_id)s FOR UPDATE
+
+-- name: queued_tasks
+SELECT task_id, task_type, robot_id, group_id, parameters, timeout_s, created_by
+FROM tasks WHERE status = 'queued'
+ORDER BY priority DESC, position
+LIMIT %(limit)s
+FOR UPDATE SKIP LOCKED
+
+-- name: busy_robots
+SELECT robot_id FROM tasks WHERE status = 'running'
+
+-- name: start_task
+UPDATE tasks SET status = 'running', robot_id = %(robot_id)s, command_id = %(command_id)s, started_at = now()
+WHERE task_id = %(task_id)s
+
+-- name: ended_tasks
+SELECT t.task_id, c.status, c.result, c.error
+FROM tasks t JOIN commands c USING (command_id)
+WHERE t.status = 'running' AND c.status IN ('succeeded', 'failed', 'rejected', 'expired', 'cancelled', 'timed_out')
+FOR UPDATE OF t SKIP LOCKED
+
+-- name: end_task
+UPDATE tasks SET status = %(status)s, result = %(result)s, error = %(error)s, finished_at = now()
+WHERE task_id = %(task_id)s
+
+-- name: current_task
+SELECT task_id, task_type, status, wire_time(started_at) AS started_at
+FROM tasks WHERE robot_id = %(robot_id)s AND status = 'running'
+
+-- name: queue_ahead
+SELECT count(*) FILTER (WHERE status = 'running'
+                           OR (status = 'queued' AND (priority, -position) > (%(priority)s, -%(position)s))),
+       coalesce(avg(extract(epoch FROM finished_at - started_at)) FILTER (WHERE status = 'succeeded'), 300)::float8
+FROM tasks
+WHERE (%(robot_id)s::text IS NOT NULL AND robot_id = %(robot_id)s)
+   OR (%(robot_id)s::text IS NULL AND group_id = %(group_id)s)
+
+-- name: task_position
+SELECT position FROM tasks WHERE task_id = %(task_id)s

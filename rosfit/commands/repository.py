@@ -157,3 +157,72 @@ async def renew_lease(connection: Connection, device_id: str, lease_id: str) -> 
 
 async def drop_lease(connection: Connection, device_id: str, lease_id: str) -> None:
     await connection.execute(QUERIES["drop_lease"], {"device_id": device_id, "lease_id": lease_id})
+
+
+async def insert_task(connection: Connection, task: dict[str, Any]) -> None:
+    await connection.execute(QUERIES["insert_task"], task | {"parameters": Jsonb(task["parameters"])})
+
+
+async def get_task(connection: Connection, task_id: str) -> dict[str, Any] | None:
+    rows = await _all(connection, "get_task", {"task_id": task_id})
+    return rows[0] if rows else None
+
+
+async def list_tasks(
+    connection: Connection,
+    status: str | None,
+    robot_id: str | None,
+    visible: frozenset[str] | None,
+    after: str | None,
+    limit: int,
+) -> list[dict[str, Any]]:
+    """Newest first."""
+    values = {"status": status, "robot_id": robot_id, "after": after, "limit": limit}
+    return await _all(connection, "list_tasks", values | {"visible": None if visible is None else list(visible)})
+
+
+async def lock_task(connection: Connection, task_id: str) -> tuple[str, str | None, str | None] | None:
+    """(status, robot_id, command_id), held until the end of the transaction."""
+    row: tuple[str, str | None, str | None] | None = await (
+        await connection.execute(QUERIES["lock_task"], {"task_id": task_id})
+    ).fetchone()
+    return row
+
+
+async def queued_tasks(connection: Connection, limit: int) -> list[dict[str, Any]]:
+    """In the order in which they are to start."""
+    return await _all(connection, "queued_tasks", {"limit": limit})
+
+
+async def busy_robots(connection: Connection) -> set[str]:
+    return {robot_id for (robot_id,) in await (await connection.execute(QUERIES["busy_robots"])).fetchall()}
+
+
+async def start_task(connection: Connection, task_id: str, robot_id: str, command_id: str) -> None:
+    values = {"task_id": task_id, "robot_id": robot_id, "command_id": command_id}
+    await connection.execute(QUERIES["start_task"], values)
+
+
+async def ended_tasks(connection: Connection) -> list[tuple[str, str, Any, Any]]:
+    """(task_id, status of its command, result, error) of running tasks whose command has ended."""
+    return await (await connection.execute(QUERIES["ended_tasks"])).fetchall()
+
+
+async def end_task(connection: Connection, task_id: str, status: str, result: Any, error: Any) -> None:
+    values = {"task_id": task_id, "status": status, "result": _json(result), "error": _json(error)}
+    await connection.execute(QUERIES["end_task"], values)
+
+
+async def current_task(connection: Connection, robot_id: str) -> dict[str, Any] | None:
+    rows = await _all(connection, "current_task", {"robot_id": robot_id})
+    return rows[0] if rows else None
+
+
+async def queue_ahead(
+    connection: Connection, task_id: str, robot_id: str | None, group_id: str | None, priority: int
+) -> tuple[int, float]:
+    """How many tasks go before this one, and how long one takes on average, in seconds."""
+    row = await (await connection.execute(QUERIES["task_position"], {"task_id": task_id})).fetchone()
+    values = {"robot_id": robot_id, "group_id": group_id, "priority": priority, "position": row[0] if row else 0}
+    found = await (await connection.execute(QUERIES["queue_ahead"], values)).fetchone()
+    return (int(found[0]), float(found[1])) if found else (0, 0.0)
