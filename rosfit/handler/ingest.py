@@ -66,14 +66,10 @@ class Ingest:
     async def run(self, source: MessageSource, slot: int) -> None:
         """Until cancelled. What was not committed stays with the broker. Raises SlotTakenError."""
         pending = Pending()
-        marks = Marks(slot)
-        await self._until_done(marks.claim, "claiming a slot")
-        # Another process may have written what this one has not seen.
-        self._latest.distrust()
-        writer = Writer(marks, self._ordered)
         async with asyncio.TaskGroup() as tasks:
+            # At once, and not only when the database answers: `pending` is bounded, the source's inbox is not.
             tasks.create_task(self._receive(source, pending))
-            tasks.create_task(self._write_all(source, pending, writer))
+            tasks.create_task(self._write_all(source, pending, slot))
 
     async def replay(self, parsed: Parsed, work: Work) -> Outcome:
         """Take one message again, in the caller's unit of work."""
@@ -111,16 +107,18 @@ class Ingest:
                     source.acknowledge([incoming])
                 elif pending.add(parsed):
                     self._live.on_arrival(parsed)
-            self._metrics.pending.set(len(pending))
-            self._metrics.pending_bytes.set(pending.bytes)
-            if pending.dropped:
-                self._metrics.dropped.inc(pending.dropped)
-                pending.dropped = 0
+            self._count_pending(pending)
 
-    async def _write_all(self, source: MessageSource, pending: Pending, writer: Writer) -> None:
+    async def _write_all(self, source: MessageSource, pending: Pending, slot: int) -> None:
+        marks = Marks(slot)
+        await self._until_done(marks.claim, "claiming a slot")
+        # Another process may have written what this one has not seen.
+        self._latest.distrust()
+        writer = Writer(marks, self._ordered)
         while True:
             messages = await pending.take(BATCH_MESSAGES, BATCH_BYTES)
             started = time.perf_counter()
+            self._count_pending(pending)
             await self._store(source, writer, messages)
             await asyncio.sleep(max(0.0, FLUSH_EVERY_S - (time.perf_counter() - started)))
 
@@ -170,6 +168,13 @@ class Ingest:
             except Exception:
                 log.exception("dead_letter_not_written", topic=parsed.incoming.topic[:200])
                 await asyncio.sleep(LAST_RETRY_S)
+
+    def _count_pending(self, pending: Pending) -> None:
+        self._metrics.pending.set(len(pending))
+        self._metrics.pending_bytes.set(pending.bytes)
+        if pending.dropped:
+            self._metrics.dropped.inc(pending.dropped)
+            pending.dropped = 0
 
     def _count(self, outcome: Outcome, messages: int, took_s: float) -> None:
         self._metrics.commit_seconds.observe(took_s)

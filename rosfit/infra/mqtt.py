@@ -58,7 +58,8 @@ def make_client(url: str, identifier: str, properties: Properties | None = None)
         transport="websockets" if web else "tcp",
         websocket_path=(parts.path or "/mqtt") if web else None,
         tls_context=ssl.create_default_context() if parts.scheme in {"mqtts", "wss"} else None,
-        keepalive=30,
+        # Half the heartbeat timeout and less, so that a dead connection is not taken for silent devices.
+        keepalive=10,
         timeout=10,
         # Without it a batch of acknowledgements waits 40 ms for the broker's delayed ACK.
         socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
