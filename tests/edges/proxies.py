@@ -83,7 +83,7 @@ def _prepared_nginx(shipped: str, folder: Path, port: int, plain_port: int) -> l
     )
     user = "user root;\n" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(
-        f"{user}daemon off;\npid {folder}/pid;\nerror_log stderr;\nevents {{}}\n"
+        f"{user}daemon off;\nmaster_process off;\npid {folder}/pid;\nerror_log stderr;\nevents {{}}\n"
         f"http {{\naccess_log off;\n{paths}{shipped}\n}}\n"
     )
     return [_program("nginx"), "-p", str(folder), "-c", str(folder / "nginx.conf")]
