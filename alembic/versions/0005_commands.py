@@ -28,6 +28,7 @@ CREATE TABLE commands (
     late boolean NOT NULL DEFAULT false
 );
 CREATE INDEX commands_device ON commands (device_id, position);
+CREATE INDEX commands_correlation ON commands (correlation_id);
 CREATE INDEX commands_open ON commands (position)
     WHERE status IN ('pending', 'delivered', 'acked', 'in_progress');
 

@@ -12,9 +12,11 @@ from rosfit.accounts.rights import Right
 from rosfit.api.access import actor_of, record
 from rosfit.api.idempotency import once
 from rosfit.api.parameters import DEFAULT_LIMIT, Cursor, Limit
-from rosfit.commands import service
+from rosfit.commands import bulk, service
+from rosfit.commands.bulk import BulkAccepted, BulkRequest, Preview, Progress
 from rosfit.commands.lifecycle import Status
 from rosfit.commands.models import Accepted, Command, Lease, NewCommand
+from rosfit.fleet import service as fleet
 from rosfit.kernel.paging import Page
 from rosfit.kernel.work import Work
 
@@ -24,6 +26,39 @@ READ = {"right": Right.DEVICES_READ}
 WRITE = {"right": Right.COMMANDS_WRITE}
 
 EMERGENCY_STOP = NewCommand("emergency_stop", queue=True)
+
+
+class BulkController(Controller):
+    path = "/commands"
+    tags = ("commands",)
+
+    @post(opt=WRITE, status_code=202)
+    async def send_bulk_command(self, data: BulkRequest, request: AnyRequest, work: Work) -> Response[BulkAccepted]:
+        """One command for a list, group, tag or query; the answer says who is left out, and why."""
+        actor = actor_of(request)
+
+        async def create() -> BulkAccepted:
+            sent = await bulk.send(work, data.target, _without_target(data), actor.id, actor.reach)
+            told = {"command": data.command, "target": data.target, "devices": len(sent.accepted)}
+            await record(work, request, "command.bulk", sent.bulk_id, after=told)
+            return sent
+
+        return await once(work, request, actor.id, 202, create)
+
+    @post("/preview", opt=WRITE, status_code=200)
+    async def preview_bulk_command(self, data: BulkRequest, request: AnyRequest, work: Work) -> Preview:
+        """How many devices would get it now, and which would not."""
+        return await bulk.preview(work, data.target, _without_target(data), actor_of(request).reach)
+
+    @get("/bulk/{bulk_id:str}", opt=READ)
+    async def get_bulk_progress(self, bulk_id: str, request: AnyRequest, work: Work) -> Progress:
+        """How far each device has come."""
+        visible = await fleet.within_reach(work, actor_of(request).reach)
+        return await bulk.progress(work, bulk_id, visible)
+
+
+def _without_target(data: BulkRequest) -> NewCommand:
+    return NewCommand(data.command, data.data, data.timeout_s, data.expires_at, data.queue)
 
 
 class Driver(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from litestar.types import ControllerRouterHandler
 from rosfit.api.access import require_right
 from rosfit.api.auth import AuthController
 from rosfit.api.broker_auth import EmqxController, RabbitController
-from rosfit.api.commands import CommandController, emergency_stop, get_driver
+from rosfit.api.commands import BulkController, CommandController, emergency_stop, get_driver
 from rosfit.api.credentials import AuthorityController, CredentialController
 from rosfit.api.devices import DeviceController
 from rosfit.api.docs import api_docs
@@ -43,6 +43,7 @@ def routes() -> list[ControllerRouterHandler]:
             EnrolmentTokenController,
             EmqxController,
             RabbitController,
+            BulkController,
             CommandController,
             emergency_stop,
             get_driver,

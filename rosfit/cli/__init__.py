@@ -13,6 +13,7 @@ from rosfit.kernel.errors import RosfitError
 VERBS = {
     "audit": "rosfit.cli.audit:audit_group",
     "ca": "rosfit.cli.ca:ca",
+    "command": "rosfit.cli.command:command",
     "config": "rosfit.cli.config:config",
     "device": "rosfit.cli.device:device",
     "doctor": "rosfit.cli.doctor:doctor",

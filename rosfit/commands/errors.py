@@ -54,3 +54,8 @@ class TaskNotFoundError(NotFoundError):
 class TaskNotCancellableError(ConflictError):
     code = "TASK_NOT_CANCELLABLE"
     title = "The task cannot be cancelled any more"
+
+
+class BulkNotFoundError(NotFoundError):
+    code = "BULK_NOT_FOUND"
+    title = "There is no such bulk command"

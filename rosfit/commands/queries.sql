@@ -158,3 +158,7 @@ WHERE (%(robot_id)s::text IS NOT NULL AND robot_id = %(robot_id)s)
 
 -- name: task_position
 SELECT position FROM tasks WHERE task_id = %(task_id)s
+
+-- name: list_bulk
+SELECT device_id, command_id, status, progress, error, command
+FROM commands WHERE correlation_id = %(bulk_id)s ORDER BY device_id

@@ -226,3 +226,8 @@ async def queue_ahead(
     values = {"robot_id": robot_id, "group_id": group_id, "priority": priority, "position": row[0] if row else 0}
     found = await (await connection.execute(QUERIES["queue_ahead"], values)).fetchone()
     return (int(found[0]), float(found[1])) if found else (0, 0.0)
+
+
+async def list_bulk(connection: Connection, bulk_id: str) -> list[dict[str, Any]]:
+    """Every command of a bulk, by device."""
+    return await _all(connection, "list_bulk", {"bulk_id": bulk_id})

@@ -40,13 +40,15 @@ CANCEL = "cancel"
 REACHABLE = frozenset({"online", "error", "maintenance"})
 
 
-async def send(work: Work, device_id: str, new: NewCommand, created_by: str) -> Accepted:
-    """Accept a command; it is published once this work has committed."""
+async def send(
+    work: Work, device_id: str, new: NewCommand, created_by: str, *, correlation_id: str | None = None
+) -> Accepted:
+    """Accept a command; it is published once this work has committed. Commands of one bulk share an id."""
     locked = await fleet.lock_device(work.connection, device_id)
     if locked is None:
         raise not_found(device_id)
     _check_device(device_id, locked[0], new.queue)
-    command_id, correlation_id = new_id("cmd"), uuid7().hex
+    command_id, correlation_id = new_id("cmd"), correlation_id or uuid7().hex
     expires_at = _expiry(new)
     urgent = new.command in URGENT
     await repository.insert_command(

@@ -142,6 +142,10 @@ def _condition(term: Term, groups: Mapping[str, Condition]) -> Condition:
     return _equality(term, lambda value: sql.SQL("{} = {}").format(column, literal(value)))
 
 
+def id_condition(device_id: str) -> Condition:
+    return sql.SQL("d.device_id = {}").format(literal(device_id))
+
+
 def text_condition(text: str) -> Condition:
     escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     pattern = literal(f"%{escaped}%")

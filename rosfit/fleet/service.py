@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 import msgspec
-from psycopg import sql
 
 from rosfit.fleet import credentials, groups, presence, query, repository
 from rosfit.fleet.errors import (
@@ -78,15 +77,11 @@ def _refuse_nul(value: object) -> None:
 
 async def get(work: Work, device_id: str, reach: Reach = EVERYWHERE) -> Device:
     """Raises DeviceNotFoundError, also for one out of reach."""
-    where = query.all_of([await groups.visible(work, reach), _is(device_id)])
+    where = query.all_of([await groups.visible(work, reach), query.id_condition(device_id)])
     found = await groups.with_groups(work, await repository.list_devices(work.connection, where, None, 1))
     if not found:
         raise not_found(device_id)
     return found[0]
-
-
-def _is(device_id: str) -> query.Condition:
-    return sql.SQL("d.device_id = {}").format(query.literal(device_id))
 
 
 async def check_reach(work: Work, device_id: str, reach: Reach) -> None:
@@ -96,7 +91,7 @@ async def check_reach(work: Work, device_id: str, reach: Reach) -> None:
     if reach.is_everything:
         known = bool(await repository.statuses(work.connection, [device_id]))
     else:
-        where = query.all_of([await groups.visible(work, reach), _is(device_id)])
+        where = query.all_of([await groups.visible(work, reach), query.id_condition(device_id)])
         known = bool(await repository.device_ids(work.connection, where))
     if not known:
         raise not_found(device_id)

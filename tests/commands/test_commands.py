@@ -282,3 +282,17 @@ def test_a_robot_at_a_glance_tells_what_its_streams_say(server: RunningServer) -
         assert status["joints"][0]["temperature"] == 41
         assert status["error_codes"] == [{"code": "M1", "level": "ERROR", "message": "hot"}]
         assert status["pose"] == {"x": 1.0, "y": 2.0, "theta": 0.0}
+
+
+def test_a_bulk_command_goes_to_all_who_can_take_it_and_tells_who_cannot(server: RunningServer) -> None:
+    with Device(server, "b-1", tags=["bulk"]) as one, Device(server, "b-2", tags=["bulk"]) as away:
+        away.leave()
+        body = {"command": "ping", "target": {"tag": "bulk"}}
+        preview = server.admin.made("/commands/preview", body, 200)
+        assert (preview["count"], preview["left_out"]) == (1, [{"device_id": "b-2", "reason": "offline"}])
+        sent = server.admin.made("/commands", body, 202)
+        assert [row["device_id"] for row in sent["accepted"]] == ["b-1"]
+        one.answer(one.asked(), "succeeded")
+        until(lambda: server.admin.got(f"/commands/bulk/{sent['bulk_id']}")["counts"] == {"succeeded": 1})
+        unclear = server.admin.post("/commands", json={"command": "ping", "target": {"tag": "a", "group": "b"}})
+        assert unclear.status_code == 422
