@@ -65,7 +65,9 @@ async def lock_usable(work: Work, device_id: str) -> None:
 async def _make_room(work: Work, device_id: str, wanted: Wanted) -> str:
     """The user name of the next credential. The device's own always has every scope."""
     limited = set(wanted.scopes) != set(ALL_SCOPES)
-    if wanted.overlap is not None:
+    if wanted.overlap == timedelta(0):
+        await repository.revoke_credentials(work.connection, device_id)
+    elif wanted.overlap is not None:
         await repository.end_credentials(work.connection, device_id, now() + wanted.overlap)
     elif not limited:
         await repository.revoke_username(work.connection, device_id)

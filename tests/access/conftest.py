@@ -1,26 +1,14 @@
 """One server for all tests here: TLS, a CA, all listeners, and a broker's hook token. Each test has its own devices."""
 
-import os
 import secrets
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from rosfit.infra.embedded.mosquitto_package import default_target, fetch, find
+from tests.access.beside import HOOK_TOKEN, rosfit
 from tests.access.mqtt import Doors
 from tests.server import Client, RunningServer, free_ports, server_folder
-
-HOOK_TOKEN = f"hook-{secrets.token_hex(16)}"
-
-
-def rosfit(*arguments: str, data_dir: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """The command line beside the server."""
-    command = [sys.executable, "-m", "rosfit.cli", *arguments, "--data-dir", str(data_dir)]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("ROSFIT_")}
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=clean | env)
 
 
 @pytest.fixture(scope="session")

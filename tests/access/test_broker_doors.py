@@ -150,5 +150,5 @@ def test_scopes_bind_the_broker(admin: Client, doors: Doors, as_server: Callable
         writer.publish(f"rosfit/{device_id}/telemetry")
         assert so_far() == [f"rosfit/{device_id}/telemetry"]
         cloud.publish(f"rosfit/{device_id}/cmd/request")
-        until(lambda: reader.topics())
+        until(reader.topics)
         assert writer.topics() == []
