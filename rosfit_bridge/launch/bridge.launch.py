@@ -1,9 +1,10 @@
 """`ros2 launch rosfit_bridge bridge.launch.py config:=/etc/rosfit/rosfit-bridge.yaml`"""
 
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+
+from launch import LaunchDescription
 
 
 def generate_launch_description() -> LaunchDescription:

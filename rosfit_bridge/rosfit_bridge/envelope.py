@@ -97,29 +97,27 @@ class Outgoing:
 
 
 class Stream:
-    """Everything that goes out on one suffix, numbered from 1 since the bridge started."""
-
-    ids = MessageIds()
-    clock = Clock()
+    """Everything that goes out on one suffix, numbered from 1 since the bridge started. For one thread at a time."""
 
     def __init__(self, device_id: str, suffix: str, qos: int) -> None:
         self.topic = topics.DeviceTopics(device_id).of(suffix)
         self.qos = qos
         self.seq = 0
+        self._ids, self._clock = MessageIds(), Clock()
         self._head = f'"device_id":"{device_id}","type":"{topics.message_type(suffix)}"'
 
     def sample(self, payload: dict[str, Any], now_ns: int, stamp_ns: int | None = None) -> Outgoing:
         self.seq += 1
-        at = self.clock.text(sample_time(stamp_ns, now_ns))
-        head = f'{{"message_id":"{self.ids.new(now_ns)}",{self._head},"timestamp":"{at}","seq":{self.seq},"payload":'
+        at = self._clock.text(sample_time(stamp_ns, now_ns))
+        head = f'{{"message_id":"{self._ids.new(now_ns)}",{self._head},"timestamp":"{at}","seq":{self.seq},"payload":'
         return Outgoing(self.topic, b"".join((head.encode(), dumps(payload), b"}")), self.qos)
 
     def blob(self, data: bytes, content_type: str, now_ns: int, stamp_ns: int | None = None) -> Outgoing:
         """Raw bytes have no room for an envelope: MQTT 5 user properties carry it."""
         self.seq += 1
         user = (
-            ("message_id", self.ids.new(now_ns)),
-            ("timestamp", self.clock.text(sample_time(stamp_ns, now_ns))),
+            ("message_id", self._ids.new(now_ns)),
+            ("timestamp", self._clock.text(sample_time(stamp_ns, now_ns))),
             ("seq", str(self.seq)),
         )
         return Outgoing(self.topic, data, self.qos, content_type, user)

@@ -92,7 +92,7 @@ class Link:
                 self._pump()
             else:
                 self._send(message)
-                if self._client.want_write():  # the rest goes when the link's thread finds room
+                if self._client.want_write():  # the link's thread sends the rest, or sees that the socket is gone
                     self._wake()
 
     def subscribe(self, topic: str, qos: int, handler: Handler) -> None:
@@ -120,26 +120,24 @@ class Link:
 
     def _run(self) -> None:
         while self._close_by is None:
-            began = time.monotonic()
+            reason = "closed"
             try:
                 self._session()
             except (LinkLostError, OSError, ValueError, mqtt.WebsocketConnectionError) as error:
-                reason = self._explain(error)
-            else:
-                reason = "closed"
+                # Where another thread's write broke the connection, the error here is only what followed from it.
+                reason = self._failure or self._explain(error)
             self._drop_client()
             if self._close_by is None:
-                self._backoff.was_connected(time.monotonic() - began)
                 self._wait(reason)
 
     def _session(self) -> None:
         """From connecting to the loss of the connection, or to the goodbye."""
         self.state = LinkState("connecting", self._peer.address, time.monotonic())
+        self._failure = None
         client = new_client(self._peer)
         client.on_connect = self._on_connect
         client.on_message = self._on_message
         client.on_disconnect = self._on_disconnect
-        self._failure = None
         client.connect(self._peer.host, self._peer.port, keepalive=self._peer.keepalive_s)
         deadline = time.monotonic() + self._peer.connect_timeout_s
         try:
@@ -273,7 +271,7 @@ class Link:
 
     def _goodbye(self, client: mqtt.Client) -> None:
         """The outbox first, as every message counts as a heartbeat; then the status, then DISCONNECT."""
-        self._turn_until(client, lambda: not self._outbox.next() and not len(self._outbox))
+        self._turn_until(client, lambda: not len(self._outbox))
         with self.lock:
             # `_turn` writes it.
             info = client.publish(self._peer.status_topic, presence.GOODBYE, presence.QOS, presence.RETAIN)
@@ -292,6 +290,8 @@ class Link:
             self._counters.dropped_offline += self._holdback.clear()
 
     def _wait(self, reason: str) -> None:
+        if self.state.name == "online":
+            self._backoff.was_connected(time.monotonic() - self.state.since)
         pause = self._backoff.failed()
         self.state = LinkState("waiting", reason, time.monotonic())
         log.warning("%s: %s; next attempt in %.1f s", self._peer.address, reason, pause)

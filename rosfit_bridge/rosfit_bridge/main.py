@@ -124,13 +124,11 @@ def _run(settings: Config, argv: list[str]) -> int:
 
 def _turn(settings: Config, uplink: Uplink, stop: threading.Event, argv: list[str]) -> int:
     from rclpy.context import Context
-    from rclpy.signals import SignalHandlerOptions, install_signal_handlers
 
     from rosfit_bridge.node.bridge_node import BridgeNode, Spinner
 
     context = Context()
-    context.init(args=argv)
-    install_signal_handlers(SignalHandlerOptions.NO)
+    context.init(args=argv)  # unlike rclpy.init, without signal handlers of its own
     bridge = BridgeNode(settings, uplink, context)
     spinner = Spinner(bridge.node, context, on_end=stop.set)
     spinner.start()

@@ -47,6 +47,8 @@ class Spooler:
 
     def nudge(self) -> None:
         """There is something to look after, within a flush interval or at once."""
+        if self._outbox.idle:
+            return
         if self._outbox.hurry:
             self._hurry.set()
         if not self._wake.is_set():

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import psutil
-from conftest import BridgeProcess, Broker, Listener, clean_env, wait_until
+from bridge_rig import BridgeProcess, Broker, Listener, clean_env, wait_until
 
 ROBOT = {
     "odom": ("nav_msgs/Odometry", 50),

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from rosfit_bridge.config_down import Subscribe
-from rosfit_bridge.schema import Section
 
 from rosfit_bridge import config
+from rosfit_bridge.config_down import Subscribe
+from rosfit_bridge.schema import Section
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "config" / "rosfit-bridge.yaml"
 

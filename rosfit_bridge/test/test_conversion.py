@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
 from ros_messages import expected, installed_types, random_message
+
 from rosfit_bridge.convert import cdr_read, cdr_write, objects, values
 from rosfit_bridge.convert.shape import has_wide_text, shape_of
 

@@ -8,11 +8,12 @@ import uuid
 from contextlib import contextmanager
 
 import pytest
-import rclpy
-from conftest import wait_until
+from bridge_rig import wait_until
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import BatteryState, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Int64, String
@@ -158,7 +159,7 @@ def test_rosout_becomes_log(ros, broker, listener, bridge, tmp_path):
     """Below the level nothing; above it level, text, logger and place."""
     bridge(config(broker.port, [INT64], tmp_path / "spool", "logging: {rosout: {level: warn}}"))
     wait_until(lambda: listener.of("status"))
-    node = rclpy.create_node("planner")
+    node = Node("planner", context=ros.context)
     wait_until(lambda: any(p.node_name == "rosfit_bridge" for p in node.get_subscriptions_info_by_topic("/rosout")))
 
     def logged():
@@ -326,15 +327,18 @@ def test_diagnostics_in_ros(ros, broker, listener, bridge, tmp_path):
     heard = []
     subscription = ros.create_subscription(DiagnosticArray, "/diagnostics", heard.append, 10)
     bridge(config(broker.port, [INT64], tmp_path / "spool"))
+    executor = SingleThreadedExecutor(context=ros.context)
+    executor.add_node(ros)
 
     def online():
-        rclpy.spin_once(ros, timeout_sec=0.1)
+        executor.spin_once(timeout_sec=0.1)
         return [s for m in heard for s in m.status if (s.name, s.message) == ("rosfit_bridge: connection", "online")]
 
     (status, *_) = wait_until(online)
     assert (status.level, status.hardware_id) == (b"\x00", "bot-01")
     queue = next(s for s in heard[-1].status if s.name == "rosfit_bridge: queue")
     assert {"queue", "spool_rows", "spool_bytes", "received", "acknowledged"} <= {v.key for v in queue.values}
+    executor.shutdown()
     ros.destroy_subscription(subscription)
 
 

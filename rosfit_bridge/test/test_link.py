@@ -8,11 +8,11 @@ import threading
 import time
 
 import pytest
-from conftest import Broker, Listener, free_port, wait_until
-from rosfit_bridge.envelope import Outgoing
-from rosfit_bridge.uplink import Uplink, credentials
+from bridge_rig import Broker, Listener, free_port, wait_until
 
 from rosfit_bridge import config, tls
+from rosfit_bridge.envelope import Outgoing
+from rosfit_bridge.uplink import Uplink, credentials
 
 STREAM = "rosfit/bot-01/telemetry/x"
 

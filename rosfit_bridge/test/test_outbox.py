@@ -6,17 +6,17 @@ import threading
 import time
 
 import pytest
-from conftest import wait_until
+from bridge_rig import wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from rosfit_bridge import outbox as outbox_module
 from rosfit_bridge.counters import Counters
 from rosfit_bridge.envelope import Outgoing
 from rosfit_bridge.outbox import Outbox
 from rosfit_bridge.spool import Row, Spool, SpoolError
 from rosfit_bridge.spooler import Spooler
-
-from rosfit_bridge import outbox as outbox_module
 
 
 def message(number, size=1):

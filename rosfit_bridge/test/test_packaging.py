@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PACKAGE, ROOT, clean_env
+from bridge_rig import PACKAGE, ROOT, clean_env
 
 SOURCES = sorted((PACKAGE / "rosfit_bridge").rglob("*.py"))
 MAY_TOUCH_ROS = ("node/", "convert/", "main.py")

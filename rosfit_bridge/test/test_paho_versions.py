@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import HERE, PACKAGE, ROOT, clean_env
+from bridge_rig import HERE, PACKAGE, ROOT, clean_env
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Picture
 from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CompressedImage, Image
+
+from rosfit_bridge import topics
 from rosfit_bridge.backoff import Backoff
 from rosfit_bridge.convert import blobs
 from rosfit_bridge.counters import Counters
@@ -22,9 +25,6 @@ from rosfit_bridge.holdback import LARGE_DEPTH, SMALL_DEPTH, Holdback
 from rosfit_bridge.node.tap import _Ear
 from rosfit_bridge.throttle import Throttle, TokenBucket
 from rosfit_bridge.vitals import Vitals
-from sensor_msgs.msg import CompressedImage, Image
-
-from rosfit_bridge import topics
 
 NOW = 1_790_000_000_123_456_789
 
