@@ -5,6 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
@@ -63,6 +64,8 @@ def to_rosfit_error(error: Exception) -> RosfitError:
             return BadRequestError("The body is empty; send a JSON object")
         case ValidationException():
             return InvalidError("Correct the fields named in errors", errors=_field_errors(error))
+        case HTTPException() if (field := _misread_field(error)) is not None:
+            return InvalidError("Correct the fields named in errors", errors=(field,))
         case HTTPException() if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             return MethodNotAllowedError(error.detail, allow=(error.headers or {}).get("allow", ""))
         case HTTPException() if error.status_code in _BY_STATUS:
@@ -78,6 +81,15 @@ def to_rosfit_error(error: Exception) -> RosfitError:
             return to_rosfit_error(error.exceptions[0])
     log.exception("request_failed", exc_info=error)
     return RosfitError("This is a fault in RosFit; the server's log has it under the request_id")
+
+
+def _misread_field(error: HTTPException) -> FieldError | None:
+    """A body's field that is called like something we inject, which Litestar takes for a fault of ours."""
+    message = str(error.__cause__)
+    if not isinstance(error.__cause__, msgspec.ValidationError) or "`$.data" not in message:
+        return None
+    expected, _, path = message.rpartition(" - at ")
+    return FieldError(path.strip("`").removeprefix("$.data").lstrip("."), expected)
 
 
 def _lacks_body(error: ValidationException) -> bool:

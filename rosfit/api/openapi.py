@@ -143,6 +143,9 @@ def _complete(operation: dict[str, Any], method: str, handler: HTTPRouteHandler,
     for answer in operation["responses"].values():
         _describe_answer(answer, handler, schemas.of(answer_type(handler)))
     problem = {PROBLEM: {"schema": schemas.of(Problem)}}
+    for status, answer in operation["responses"].items():
+        if status[0] in "45":
+            answer.setdefault("content", problem)
     for status in _refusals(operation, method, handler):
         operation["responses"][str(status)] = {"description": _REFUSALS[status], "content": problem}
 
@@ -167,13 +170,13 @@ def _refusals(operation: dict[str, Any], method: str, handler: HTTPRouteHandler)
     elif method == "post":
         statuses |= {401, 403, 429}
     if parameters:
-        statuses |= {400, 422}
-    if any(parameter["in"] == "path" for parameter in parameters):
-        statuses |= {404}
+        statuses |= {400, 404, 422}
     if any(parameter["name"].lower() == "if-match" for parameter in parameters):
         statuses |= {412}
     if "requestBody" in operation:
         statuses |= {400, 404, 413, 415, 422}
+    if any(parameter["in"] == "path" for parameter in parameters):
+        statuses |= {409}
     if method != "get":
-        statuses |= {409, 413}
+        statuses |= {400, 409, 413}
     return sorted(statuses)

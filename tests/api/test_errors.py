@@ -144,6 +144,20 @@ def test_field_errors_name_the_field(admin, body, field):
     assert field in " ".join(f"{error['field']} {error['message']}" for error in problem["errors"])
 
 
+def test_a_field_called_like_something_injected_is_named_all_the_same(server, admin):
+    for client in (server.anonymous(), admin):
+        body = {"email": "a@b", "password": "long enough", "setup_token": {}}
+        problem = assert_problem(client.post("/auth/register", json=body), 422)
+        assert problem["errors"][0]["field"] == "setup_token"
+
+
+def test_options_needs_a_credential_like_the_rest(server, admin):
+    answer = admin.options("/devices")
+    assert answer.status_code == 204
+    assert "OPTIONS" in answer.headers["allow"]
+    assert_problem(server.anonymous().options("/devices"), 401)
+
+
 @pytest.mark.parametrize(
     "query",
     [
