@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,17 +15,17 @@ from urllib.parse import unquote, urlsplit
 import psycopg
 
 from rosfit.sim.accounts import RobotAccount
+from rosfit.supervisor import Endpoints
 from tests.load.plan import Load
 from tests.server import RunningServer, until
 
 
 class Site:
-    def __init__(self, server: RunningServer) -> None:
+    def __init__(self, server: RunningServer, endpoints: Endpoints | None = None) -> None:
         self.server = server
-        endpoints = server.endpoints
+        endpoints = endpoints or server.endpoints
         self.database_url = endpoints.database_url
         self.mqtt_url = endpoints.mqtt_url
-        self._token = server.admin.token
 
     # Looking at it.
 
@@ -41,20 +42,19 @@ class Site:
     def stored_within(self, count: int, within_s: float = 60, stream: str = "load") -> None:
         """Wait for this many rows; what is missing is then in the assertion of the caller."""
         try:
-            until(lambda: self._answers() and self.stored(stream) >= count, within_s)
+            until(lambda: self.answers() and self.stored(stream) >= count, within_s)
         except AssertionError:
             return
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         try:
             return bool(self.one("SELECT 1"))
         except psycopg.OperationalError:
             return False
 
     def status(self, device_id: str) -> tuple[str, str | None]:
-        """Status and its reason, as an operator sees them."""
-        device = self.server.admin.got(f"/devices/{device_id}")
-        return device["status"], device["status_reason"]
+        """Status and its reason."""
+        return self.rows("SELECT status, status_reason FROM devices WHERE device_id = %s", device_id)[0]
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum over all samples of this name that carry these labels."""
@@ -92,11 +92,25 @@ class Site:
         record = json.loads((self.server.data_dir / f"state/{name}.json").read_text())
         return int(record["identity"]["pid"])
 
-    def kill(self, name: str) -> None:
+    def keep_down(self, name: str, seconds: float) -> None:
+        """Kill it as often as it is started, for as long."""
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            self.kill(name)
+            time.sleep(0.05)
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         try:
-            os.kill(self.pid(name), signal.SIGKILL)
+            os.kill(self.pid(name), number)
         except (ProcessLookupError, FileNotFoundError):
             return  # it is being started just now
+
+    def at_rest(self) -> bool:
+        """Whether the server has worked off what it was sent: it takes no CPU time for a moment."""
+        assert self.server.process is not None
+        spent = process_cpu_s(self.server.process.pid)
+        time.sleep(0.3)
+        return process_cpu_s(self.server.process.pid) - spent < 0.1
 
     @contextmanager
     def frozen(self, name: str) -> Iterator[None]:
@@ -109,6 +123,13 @@ class Site:
         finally:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
+
+
+def process_cpu_s(pid: int) -> float:
+    """User and system time so far."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _children(pid: int) -> list[int]:

@@ -1,0 +1,135 @@
+"""A store or the broker is away, stands still or comes back with old contents."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+
+from tests.e2e.site import Site
+from tests.load.plan import Result
+from tests.load.publisher import Publisher
+from tests.server import until
+
+DEVICES = [f"bot-{number}" for number in range(4)]
+MB = 1024 * 1024
+
+
+async def publish_during(site: Site, outage: Callable[[], None], **options: Any) -> Result:
+    """Publish before, during and after the outage, which begins once load has arrived."""
+    publisher = Publisher(site.load(DEVICES, **options))
+    publishing = asyncio.create_task(publisher.run())
+    await asyncio.to_thread(until, lambda: site.stored() > 100)
+    await asyncio.to_thread(outage)
+    sent = publisher.result.sent
+    await asyncio.to_thread(until, lambda: publisher.result.sent > sent + 500)
+    publisher.stop()
+    return await publishing
+
+
+def assert_each_stored_once(site: Site, result: Result) -> None:
+    site.stored_within(result.acknowledged)
+    for device_id in DEVICES:
+        found = [name for (name,) in site.rows("SELECT message_id FROM telemetry WHERE device_id = %s", device_id)]
+        # More may be there than was acknowledged: what the broker took before it fell silent.
+        assert result.message_ids(device_id) <= set(found)
+        assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize("seconds", [3, pytest.param(20, marks=pytest.mark.full)])
+async def test_qos_1_waits_for_postgres(site, seconds):
+    """PostgreSQL is down under load: what was acknowledged meanwhile is stored after."""
+    site.register(*DEVICES)
+    result = await publish_during(site, lambda: site.keep_down("postgres", seconds), rate=1_000)
+    assert result.complete
+    assert_each_stored_once(site, result)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+async def test_broker_comes_back(site, how):
+    """The broker is stopped, or killed with -9, under load: nothing that it had acknowledged is lost."""
+    site.register(*DEVICES)
+    saved = site.server.data_dir / "mosquitto/data/mosquitto.db"
+    # A session younger than the broker's autosave would not survive a kill -9.
+    await asyncio.to_thread(until, lambda: saved.exists() and b"rosfit-ingest-0" in saved.read_bytes(), 20)
+    result = await publish_during(site, lambda: site.kill("mosquitto", how), rate=1_000)
+    assert result.reconnects
+    assert_each_stored_once(site, result)
+
+
+async def test_qos_0_flood_while_postgres_stands_still(site):
+    """Memory stays bounded, the oldest of each stream go and are counted, and it recovers by itself."""
+    site.register(*DEVICES)
+    before = site.server.rss_bytes()
+    with site.frozen("postgres"):
+        result = await Publisher(site.load(DEVICES, messages=60_000, rate=15_000, qos=0, size=2_000)).run()
+        await asyncio.to_thread(until, site.at_rest)
+        assert site.server.rss_bytes() < before + 60 * MB
+    await asyncio.to_thread(until, lambda: site.metric("rosfit_ingest_pending") == 0)
+    dropped = site.metric("rosfit_samples_dropped_total")
+    assert dropped > 30_000
+    assert site.stored() + dropped == site.metric("rosfit_mqtt_messages_received_total")
+    for device_id, device in result.devices.items():
+        newest = "SELECT max(seq) FROM telemetry WHERE device_id = %s"
+        assert site.one(newest, device_id) == device.next_seq - 1
+
+
+async def test_redis_is_away(site):
+    """Ingest and REST go on without Redis, and the newest values are right, before and after."""
+    site.register("bot-1")
+    with site.server.mqtt("bot-1") as robot:
+        robot.sample("odom", {"x": 1})
+        until(lambda: newest(site) == {"x": 1})
+        with site.frozen("valkey"):
+            robot.sample("odom", {"x": 2})
+            until(lambda: newest(site) == {"x": 2}, 30)
+        robot.sample("odom", {"x": 3})
+        until(lambda: newest(site) == {"x": 3})
+
+
+async def test_redis_comes_back_with_an_old_snapshot(site):
+    """Values that Redis saved long ago are not taken for the newest after a kill -9."""
+    site.register("bot-1")
+    store = redis.Redis.from_url(site.server.endpoints.redis_url)
+    with site.server.mqtt("bot-1") as robot:
+        robot.sample("odom", {"x": 1})
+        until(lambda: newest(site) == {"x": 1})
+        assert newest(site) == {"x": 1}  # now from Redis
+        store.save()
+        robot.sample("odom", {"x": 2})
+        until(lambda: newest(site) == {"x": 2})
+    site.kill("valkey")
+    until(lambda: answers(store))
+    assert newest(site) == {"x": 2}
+
+
+def newest(site: Site):
+    items = site.server.admin.got("/telemetry/bot-1/latest")["items"]
+    return next((item["payload"] for item in items if item["stream"] == "odom"), None)
+
+
+def answers(store: redis.Redis) -> bool:
+    try:
+        return bool(store.ping())
+    except redis.RedisError:
+        return False
+
+
+async def test_lost_lease_stops_the_slot(site):
+    """Whoever loses the lock of its slot lets go of the session, and takes both up again."""
+    site.register("bot-1")
+    with psycopg.connect(site.database_url, autocommit=True) as connection:
+        ended = connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rosfit-lock'"
+        ).fetchall()
+        assert len(ended) >= 2
+    until(lambda: "slot_lost" in site.server.log_text())
+    until(lambda: site.server.log_text().count("ingest_connected") == 2)
+    with site.server.mqtt("bot-1") as robot:
+        robot.sample("odom", {"x": 1})
+    until(lambda: site.stored("odom") == 1)
