@@ -18,6 +18,7 @@ from rosfit_bridge.schema import (
     DEVICE_ID,
     REQUIRED,
     ROS_NAME,
+    WEB_ADDRESS,
     Context,
     Key,
     MistakeError,
@@ -153,6 +154,7 @@ class Logging:
 @dataclass(frozen=True)
 class Rosfit:
     device_id: str
+    url: str | None
 
 
 @dataclass(frozen=True)
@@ -368,7 +370,13 @@ LOGGING = Section(
     Logging,
     {"level": Key(choice("debug", "info", "warn", "error"), "info"), "rosout": Key(ROSOUT, ROSOUT.defaults())},
 )
-ROSFIT = Section(Rosfit, {"device_id": Key(matching(DEVICE_ID, "letters, digits, - and _ (1 to 64, no - or _ first)"))})
+ROSFIT = Section(
+    Rosfit,
+    {
+        "device_id": Key(matching(DEVICE_ID, "letters, digits, - and _ (1 to 64, no - or _ first)")),
+        "url": Key(matching(WEB_ADDRESS, "an address such as https://fleet.example.com:8000"), None),
+    },
+)
 ROOT = Section(
     Config,
     {

@@ -11,7 +11,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from rosfit_bridge import __version__, config
+from rosfit_bridge import __version__, config, enrol
+from rosfit_bridge.certificates import renewal_of
 from rosfit_bridge.config import Config, ConfigError
 from rosfit_bridge.spool import SpoolError
 from rosfit_bridge.uplink import Uplink
@@ -24,6 +25,8 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["enrol"]:
+        return enrol.main(_without_ros_args(argv[1:]))
     options = _options(argv)
     try:
         settings = config.load(options.config)
@@ -111,14 +114,19 @@ def _run(settings: Config, argv: list[str]) -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         uplink = Uplink(settings)
+        renewal = renewal_of(settings)
     except (SpoolError, OSError, ssl.SSLError) as error:
         log.error("%s", error)
         return FAILED
     for section in unserved(settings):
         log.warning("%s is configured, but this version of the bridge does not serve it", section)
+    if renewal is not None:
+        renewal.start()
     try:
         return _turn(settings, uplink, stop, argv)
     finally:
+        if renewal is not None:
+            renewal.close()
         uplink.close()
 
 

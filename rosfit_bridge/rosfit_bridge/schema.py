@@ -14,6 +14,7 @@ from rosfit_bridge.located import Located, Problem
 REQUIRED: Any = object()
 
 DEVICE_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
+WEB_ADDRESS = re.compile(r"^https?://[^/\s]+(/\S*)?$")
 ROS_NAME = re.compile(r"^/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*$")
 ROS_TYPE = re.compile(r"^([a-z][a-z0-9_]*)/(?:(msg|srv|action)/)?([A-Z][A-Za-z0-9_]*)$")
 

@@ -138,7 +138,7 @@ bridge:
         (
             "rosfit: {device_id: bot-01}",
             "rosfit: bot-01",
-            "bridge.yaml:1: rosfit: expected a mapping with device_id; got 'bot-01'",
+            "bridge.yaml:1: rosfit: expected a mapping with device_id, url; got 'bot-01'",
         ),
         ("bot-01}", "bot-01", "bridge.yaml:2: not valid YAML: expected ',' or '}', but got ':'"),
         (

@@ -1,0 +1,68 @@
+"""RosFit's REST API as far as a robot needs it: POST with JSON, over the standard library."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import ssl
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+TIMEOUT_S = 15.0
+
+
+class ServerError(Exception):
+    """The server did not answer, or refused; the message says what to do."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Server:
+    """`url` is the server's address; `context` is needed for https."""
+
+    url: str
+    context: ssl.SSLContext | None = None
+
+    def post(self, path: str, body: dict[str, Any], login: tuple[str, str] | None = None) -> tuple[int, dict[str, Any]]:
+        """Status and answer of `/api/v1{path}`. Raises ServerError for anything but success."""
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ServerError(f"{self.url!r} is not an address such as https://fleet.example.com:8000")
+        headers = {"Content-Type": "application/json"}
+        if login is not None:
+            headers["Authorization"] = "Basic " + base64.b64encode(":".join(login).encode()).decode()
+        connection = self._connection(parts.scheme, parts.hostname, parts.port)
+        try:
+            connection.request("POST", f"{parts.path.rstrip('/')}/api/v1{path}", json.dumps(body), headers)
+            response = connection.getresponse()
+            return response.status, _answer(response.status, response.read())
+        except ssl.SSLError as error:
+            raise ServerError(f"{self.url}: TLS: {error.args[-1]}; check --ca-cert or --pin-sha256") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerError(f"{self.url} does not answer ({error})") from error
+        finally:
+            connection.close()
+
+    def _connection(self, scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
+        if scheme == "https":
+            return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=self.context)
+        return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+
+
+def _answer(status: int, data: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(data)
+    except ValueError:
+        answer = {}
+    if not isinstance(answer, dict):
+        answer = {}
+    if status >= 300:
+        why = answer.get("detail") or data[:200].decode(errors="replace")
+        fields = "; ".join(f"{one.get('field')}: {one.get('message')}" for one in answer.get("errors", ()))
+        raise ServerError(f"{answer.get('title', 'the server refused')} ({status}): {why} {fields}".strip(), status)
+    return answer
