@@ -154,6 +154,29 @@ def test_a_message_lost_in_both_directions_is_still_one_sample(broker, cable, li
     wait_until(lambda: len(numbers(listener)) == 1000)
 
 
+def test_subscriptions_are_made_anew_on_every_connection(broker, cable, listener, uplink):
+    """And a handler that fails does not end the connection."""
+    made, heard = uplink(f"port: {cable.port}"), []
+
+    def handler(topic, payload, _properties):
+        heard.append((topic, payload))
+        raise ValueError("a mistake in the handler")
+
+    made.link.subscribe("rosfit/bot-01/cmd/+", 1, handler)
+    topic = "rosfit/bot-01/cmd/go"
+    for number in range(2):
+        expected = (topic, b"%d" % number)
+
+        def sent(expected=expected):
+            listener.client.publish(*expected, 1)
+            return expected in heard
+
+        wait_until(sent)
+        cable.cut()
+        cable.mend()
+    wait_until(lambda: made.counters.connects >= 3)
+
+
 def test_qos0_is_dropped_while_offline(tmp_path, uplink):
     made = uplink(f"port: {free_port()}")
     for n in range(10):
