@@ -150,7 +150,7 @@ FROM tasks WHERE robot_id = %(robot_id)s AND status = 'running'
 
 -- name: queue_ahead
 SELECT count(*) FILTER (WHERE status = 'running'
-                           OR (status = 'queued' AND (priority, -position) > (%(priority)s, -%(position)s))),
+                           OR (status = 'queued' AND (priority, -position) > (%(priority)s, -%(position)s::bigint))),
        coalesce(avg(extract(epoch FROM finished_at - started_at)) FILTER (WHERE status = 'succeeded'), 300)::float8
 FROM tasks
 WHERE (%(robot_id)s::text IS NOT NULL AND robot_id = %(robot_id)s)

@@ -93,7 +93,7 @@ SELECT bucket, CASE %(fn)s::text
     WHEN 'p95' THEN percentile_cont(0.95) WITHIN GROUP (ORDER BY value) FILTER (WHERE %(fn)s::text = 'p95')
 END
 FROM (
-    SELECT ((extract(epoch FROM time - %(from)s) * 1000000)::bigint / %(bucket_us)s::bigint)::int AS bucket,
+    SELECT ((extract(epoch FROM time - %(from)s::timestamptz) * 1000000)::bigint / %(bucket_us)s::bigint)::int AS bucket,
            time, message_id, CASE WHEN abs(value) < 1e-300 THEN 0 ELSE value::float8 END AS value
     FROM (
         SELECT time, message_id, CASE WHEN jsonb_typeof(payload #> %(path)s) = 'number'
