@@ -48,7 +48,7 @@ async def measure(site: Site, quick: bool) -> Figures:
 
 def bridge(quick: bool) -> dict[str, Any]:
     say("the robot bridge")
-    options = ["--seconds", "3" if quick else "10", "--runs", "1" if quick else "3"]
+    options = ["--seconds", "2" if quick else "5", "--runs", "1"]
     command = [sys.executable, str(ROOT / "rosfit_bridge/test/bench_bridge.py"), *options]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
     return json.loads(done.stdout)

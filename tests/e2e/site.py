@@ -23,6 +23,8 @@ from tests.server import RunningServer, until
 class Site:
     def __init__(self, server: RunningServer, endpoints: Endpoints | None = None) -> None:
         self.server = server
+        # Now, before anybody measures memory: hashing the first password takes 64 MB.
+        assert server.admin
         endpoints = endpoints or server.endpoints
         self.database_url = endpoints.database_url
         self.mqtt_url = endpoints.mqtt_url

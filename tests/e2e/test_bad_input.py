@@ -27,7 +27,6 @@ class Sender:
     def __init__(self, site: Site) -> None:
         self._url = wire.parse_url(site.mqtt_url)
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        self.refused = 0
 
     async def send(self, topic: str, payload: bytes, properties: bytes = b"") -> bool:
         """Whether the broker took it."""
@@ -36,10 +35,10 @@ class Sender:
             writer.write(wire.publish(topic, payload, 1, 1, properties))
             kind, body = await _packet(reader)
         except (OSError, asyncio.IncompleteReadError):
+            kind, body = wire.DISCONNECT, b""
+        if kind != wire.PUBACK:
             self._streams = None
-            self.refused += 1
             return False
-        assert kind == wire.PUBACK
         return len(body) < 3 or body[2] < 0x80
 
     async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -22,7 +22,11 @@ ROBOT = "bot-01"
 INK = """() => {
   let ink = 0;
   for (const canvas of document.querySelectorAll("#chart-body canvas")) {
-    const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    // From a copy: reading the page's own canvas again and again makes the browser warn.
+    const copy = Object.assign(document.createElement("canvas"), { width: canvas.width, height: canvas.height });
+    const pen = copy.getContext("2d", { willReadFrequently: true });
+    pen.drawImage(canvas, 0, 0);
+    const data = pen.getImageData(0, 0, canvas.width, canvas.height).data;
     for (let at = 0; at < data.length; at += 4) {
       const parts = [data[at], data[at + 1], data[at + 2]];
       if (data[at + 3] > 128 && Math.max(...parts) - Math.min(...parts) > 60) ink += 1;
@@ -102,6 +106,7 @@ async def test_the_bridge_is_cut_off(site, tmp_path, seconds):
             cable.mend()
             # As many as were taken meanwhile, and some more.
             await asyncio.to_thread(until, lambda: site.stored("odom") > before + 20 * seconds + 40, 60)
-        found = [seq for (seq,) in site.rows("SELECT seq FROM telemetry WHERE stream = 'odom' ORDER BY received_at, seq")]
+        rows = site.rows("SELECT seq FROM telemetry WHERE stream = 'odom' ORDER BY received_at, seq")
+        found = [seq for (seq,) in rows]
     assert found == list(range(found[0], found[0] + len(found)))
     assert found[0] == 1
