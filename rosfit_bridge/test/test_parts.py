@@ -41,15 +41,18 @@ def test_a_throttle_gives_its_rate(source, limit, expected):
 
 
 @given(st.lists(st.floats(0, 10), max_size=200), st.floats(0.5, 50))
+@settings(max_examples=300)
 def test_a_throttle_never_gives_more(gaps, hz):
+    """However irregular the source is: n messages need n - 1 periods, and at most one slot of lateness is made up."""
     throttle, now, passed = Throttle(hz), 0.0, []
     for gap in gaps:
         now += gap
         if throttle.ready(now):
             passed.append(now)
-    for first, second in zip(passed, passed[2:], strict=False):
-        # Two periods for two steps, less the slack at either end.
-        assert second - first >= 1.7 / hz
+    # One per slot; a late one may be a whole slot late, an early one a tenth early.
+    for start in range(len(passed)):
+        for end in range(start + 1, min(len(passed), start + 12)):
+            assert passed[end] - passed[start] >= (end - start - 1.1) / hz - 1e-6
 
 
 def test_no_throttle_passes_everything():
