@@ -165,6 +165,7 @@ ON CONFLICT (subject) DO UPDATE SET (failures, blocked_until) = (
     FROM (SELECT CASE WHEN known.blocked_until < now() - make_interval(secs => %(forgotten_s)s) THEN 1
         ELSE known.failures + 1 END AS counted) AS next
 )
+RETURNING failures
 
 -- name: forget_failures
 DELETE FROM sign_in_failures WHERE subject = %(subject)s

@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, TypeVar
 
+from rosfit.accounts import audit, repository
+from rosfit.accounts.audit import Origin
 from rosfit.accounts.repository import QUERIES
 from rosfit.kernel.errors import RateLimitedError, UnauthenticatedError
 from rosfit.kernel.work import Work
@@ -64,7 +66,8 @@ async def throttled(
         except UnauthenticatedError:
             async with open_work() as work:
                 for subject, patience in subjects:
-                    await _count_failure(work, subject, patience)
+                    if await _count_failure(work, subject, patience) == patience.free:
+                        await _record(work, account, address, subject)
             raise
     return outcome
 
@@ -97,8 +100,20 @@ async def _refuse_blocked(work: Work, subjects: list[str]) -> None:
         raise TooManyTriesError(f"Wait {wait_s} s and try again", retry_after_s=wait_s)
 
 
-async def _count_failure(work: Work, subject: str, patience: Patience) -> None:
-    await work.connection.execute(QUERIES["count_failure"], {"subject": subject, **patience._asdict()})
+async def _count_failure(work: Work, subject: str, patience: Patience) -> int:
+    """How many there are now."""
+    counted = await work.connection.execute(QUERIES["count_failure"], {"subject": subject, **patience._asdict()})
+    row = await counted.fetchone()
+    return int(row[0]) if row else 0
+
+
+async def _record(work: Work, account: str, address: str | None, subject: str) -> None:
+    """That waiting begins. An account that does not exist is not named: it may be a password in the wrong field."""
+    kind = subject.partition(":")[0]
+    known = await repository.get_user_by_email(work.connection, account)
+    target = subject if kind == "address" else known[0] if known else "unknown account"
+    origin = Origin(address=address)
+    await audit.record(work, "anonymous", "auth.throttled", target, origin=origin, result="RATE_LIMITED")
 
 
 async def trim(work: Work) -> None:

@@ -75,14 +75,18 @@ def test_pages_and_api_share_the_count(client_from: ClientFrom, email: str) -> N
     assert log_in(client, email, PASSWORD).status_code == 429
 
 
-def test_accounts_that_do_not_exist_answer_the_same(client_from: ClientFrom, email: str) -> None:
-    """Status, body and wait of each try are those of an account that exists."""
+def test_accounts_that_do_not_exist_answer_the_same(admin: Client, client_from: ClientFrom, email: str) -> None:
+    """Status, body and wait of each try are those of an account that exists. The audit log alone can tell."""
     nobody = f"nobody-{secrets.token_hex(4)}@example.com"
     tries = [(log_in(client_from(), email), log_in(client_from(), nobody)) for _ in range(FREE + 1)]
     assert [one.status_code for one, _ in tries] == [401] * FREE + [429]
     for known, unknown in tries:
         assert plain(known) == plain(unknown)
         assert known.headers.get("Retry-After") == unknown.headers.get("Retry-After")
+    user_id = next(user["id"] for user in admin.got("/users", limit=200)["items"] if user["email"] == email)
+    audited = [item["target"] for item in admin.got("/audit", action="auth.throttled", limit=200)["items"]]
+    assert audited.count(user_id) == 1, "once, when the waiting begins"
+    assert "unknown account" in audited, "and not by what was typed, which may be a password"
 
 
 def test_accounts_that_do_not_exist_take_as_long(client_from: ClientFrom, admin: Client) -> None:
