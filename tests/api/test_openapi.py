@@ -97,7 +97,8 @@ CHECKS = [checks.not_a_server_error, checks.status_code_conformance, checks.cont
           checks.response_schema_conformance]  # fmt: skip
 
 schema = schemathesis.openapi.from_dict(DOCUMENT)
-# /metrics is no JSON; /auth/token refuses in the words of RFC 6749; a registered user or a changed signing key would change what later examples see.
+# /metrics is no JSON; /auth/token refuses in the words of RFC 6749;
+# a registered user or a changed signing key would change what later examples see.
 tested = schema.exclude(path_regex="^/metrics|export|/mqtt/|oidc|/auth/(logout|register|token)")
 
 
