@@ -17,6 +17,7 @@ from rosfit.handler.hot import VITALS_EVERY_S, VitalsBook
 from rosfit.kernel.clock import now
 from rosfit.kernel.errors import UnavailableError
 from rosfit.kernel.work import Work
+from rosfit.shadow import service as shadow
 from rosfit.telemetry import dead_letters
 from rosfit.telemetry import service as telemetry
 
@@ -93,6 +94,7 @@ class Periodic:
         async with self._open_work() as work:
             await accounts.delete_expired(work)
             await dead_letters.trim(work)
+            await shadow.trim(work)
 
     async def add_partitions(self) -> None:
         async with self._open_work() as work:

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import structlog
 
 from rosfit.accounts import service as accounts
@@ -48,6 +49,9 @@ from rosfit.protocol.envelope import Limits, Message
 from rosfit.protocol.layouts import Layouts
 from rosfit.protocol.topics import INGEST_FILTER, Kind, Route
 from rosfit.settings import Settings
+from rosfit.shadow import service as shadow
+from rosfit.shadow.models import DEFAULT_NAME
+from rosfit.shadow.telling import ShadowTeller
 from rosfit.supervisor import Endpoints
 from rosfit.telemetry.errors import StillBadError
 
@@ -60,6 +64,10 @@ CREDENTIALS_EVERY_S = 30.0
 # What is notified when a command came or a device is back; and how often times that run out are looked at.
 COMMANDS_CHANGED = "rosfit_commands"
 COMMANDS_EVERY_S = 0.25
+
+# What is notified when a device is to be told of its shadow; and how often it is looked at all the same.
+SHADOWS_CHANGED = "rosfit_shadows"
+SHADOWS_EVERY_S = 5.0
 
 
 @dataclass
@@ -144,9 +152,14 @@ class _Parts:
             latest=self._latest,
             vitals=self._vitals,
             metrics=self._metrics,
-            ordered={Kind.COMMAND_RESPONSE: _take_response},
+            ordered={
+                Kind.COMMAND_RESPONSE: _take_response,
+                Kind.SHADOW_REPORTED: self._take_report,
+                Kind.SHADOW_GET: self._tell_shadow,
+            },
         )
         self._publisher = BrokerPublisher(endpoints.mqtt_url)
+        self._teller = ShadowTeller(self._open_work, self._publisher)
         self._dispatcher = Dispatcher(self._open_work, self._publisher, self._layouts)
         self._periodic = Periodic(
             self._open_work, self._vitals, settings.heartbeat_timeout_s, endpoints.broker_accounts
@@ -227,6 +240,8 @@ class _Parts:
             ("periodic", self._periodic.run(lambda: session_lock(url, PERIODIC_LOCK))),
             ("publisher", self._publisher.run()),
             ("dispatch", self._dispatch()),
+            ("shadow-answers", self._teller.send_answers()),
+            ("shadows", self._teller.run(notifications(url, SHADOWS_CHANGED, SHADOWS_EVERY_S))),
             ("signing-keys", signing_keys.follow(self.edge.signer, self._open_work, self._signing_keys_changed())),
             ("broker-accounts", self._periodic.keep_broker_synced(changes)),
             *(
@@ -234,6 +249,23 @@ class _Parts:
                 for slot in range(self._settings.ingest_slots)
             ),
         ]
+
+    async def _take_report(self, work: Work, route: Route, message: Message) -> None:
+        name = route.name or DEFAULT_NAME
+        accepted, answer = await shadow.take_report(work, route.device_id, name, message.payload)
+        what = "reported/accepted" if accepted else "reported/rejected"
+        self._answer_after(work, route.device_id, name, what, answer)
+
+    async def _tell_shadow(self, work: Work, route: Route, message: Message) -> None:
+        name = route.name or DEFAULT_NAME
+        document = msgspec.to_builtins(await shadow.ask_delta(work, route.device_id, name))
+        self._answer_after(work, route.device_id, name, "get/accepted", document)
+
+    def _answer_after(self, work: Work, device_id: str, name: str, what: str, answer: dict[str, Any]) -> None:
+        async def answer_now() -> None:
+            self._teller.answer(device_id, name, what, answer)
+
+        work.then(answer_now)
 
     async def _dispatch(self) -> None:
         """Commands are published by one process at a time, in order."""

@@ -6,16 +6,20 @@ import base64
 import hashlib
 import secrets
 import time
+import warnings
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from cryptography.fernet import Fernet, MultiFernet
 from joserfc import jwt
-from joserfc.errors import ExpiredTokenError, JoseError
+from joserfc.errors import ExpiredTokenError, JoseError, SecurityWarning
 from joserfc.jwk import KeySet, OKPKey
 
 from rosfit.accounts.errors import TokenExpiredError, TokenInvalidError
 from rosfit.accounts.models import Actor, User
+
+# RFC 9864 renames EdDSA to Ed25519; readers of our tokens know the old name.
+warnings.filterwarnings("ignore", message="EdDSA is deprecated", category=SecurityWarning)
 
 ISSUER = "rosfit"
 DEVICE_ISSUER = "rosfit/devices"

@@ -18,6 +18,7 @@ from rosfit.api.hooks import HookSourceController, take_hook
 from rosfit.api.people import AuditController, KeyController, UserController, create_token
 from rosfit.api.responses import WireResponse
 from rosfit.api.robots import ParameterController, RobotController
+from rosfit.api.shadow import ShadowController
 from rosfit.api.system import SystemController
 from rosfit.api.tasks import TaskController
 from rosfit.api.telemetry import DeadLetterController, TelemetryController
@@ -53,6 +54,7 @@ def routes() -> list[ControllerRouterHandler]:
             GroupController,
             HookSourceController,
             take_hook,
+            ShadowController,
             TelemetryController,
             DeadLetterController,
         ],

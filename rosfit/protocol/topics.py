@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from functools import lru_cache
 
@@ -34,7 +35,7 @@ class Kind(StrEnum):
 
 
 class Route(msgspec.Struct, frozen=True, gc=False):
-    """Where a message belongs. `name` is the stream of a sample, or the name of a blob or alert."""
+    """Where a message belongs. `name` is the stream of a sample, or the name of a blob, alert or named shadow."""
 
     device_id: str
     kind: Kind
@@ -62,6 +63,14 @@ _EXACT = {
 }
 
 
+# `shadow/name/{name}/…` for named shadows: the same rows as the unnamed one.
+_NAMED_SHADOW = re.compile(
+    r"name/([A-Za-z0-9][A-Za-z0-9_-]{0,63})/"
+    r"(reported|get|desired|delta|(?:get|reported)/(?:accepted|rejected))"
+)
+_SHADOW_KINDS = {"reported": Kind.SHADOW_REPORTED, "get": Kind.SHADOW_GET}
+
+
 @lru_cache(maxsize=65_536)
 def parse_topic(topic: str, segments_limit: int = 8) -> Route:
     """The route of `rosfit/{device_id}/…`. Raises BadMessageError `bad_topic`."""
@@ -81,6 +90,8 @@ def _parse_named(topic: str, device_id: str, head: str, tail: str, segments_limi
     match head:
         case "telemetry":
             return Route(device_id, Kind.SAMPLE, _checked(topic, tail, segments_limit))
+        case "shadow" if named := _NAMED_SHADOW.fullmatch(tail):
+            return Route(device_id, _SHADOW_KINDS.get(named[2], Kind.OUTBOUND), named[1])
         case "ros" if tail.startswith("inject/"):
             return Route(device_id, Kind.OUTBOUND)
         case "ros" if tail:

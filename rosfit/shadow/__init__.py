@@ -1,0 +1,1 @@
+"""One truth about each device's configuration: desired, reported, and what differs."""

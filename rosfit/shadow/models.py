@@ -1,0 +1,83 @@
+"""A shadow as it is stored and told, and what changes it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from rosfit.kernel.clock import WireTime
+
+DEFAULT_NAME = "default"
+
+ShadowName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Section = Literal["desired", "reported"]
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """The row, held for a change. Sections are None where there is none."""
+
+    version: int
+    desired: dict[str, Any] | None
+    reported: dict[str, Any] | None
+    desired_metadata: dict[str, Any]
+    reported_metadata: dict[str, Any]
+    last_seq: int | None
+    updated_at: WireTime
+    pending_since: WireTime | None
+
+
+class Shadow(msgspec.Struct, frozen=True):
+    """`state` has `desired`, `reported` and `delta` where there are any."""
+
+    device_id: str
+    name: str
+    version: int
+    timestamp: WireTime
+    state: dict[str, Any]
+    metadata: dict[str, Any]
+    pending_since: WireTime | None = None
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A change of desired: a merge patch, or with `replace` the whole section; None removes it."""
+
+    patch: Any
+    replace: bool = False
+    version: int | None = None
+    reason: str | None = None
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a device says on `shadow/reported`."""
+
+    state: Any
+    client_token: str | None = None
+    version: int | None = None
+    seq: int | None = None
+
+
+class Version(msgspec.Struct, frozen=True):
+    """One version in the history: who changed which section, and both sections after it."""
+
+    version: int
+    at: WireTime
+    author: str
+    reason: str | None
+    section: str
+    desired: Any
+    reported: Any
+
+
+class Due(msgspec.Struct, frozen=True):
+    """What a device has not been told yet."""
+
+    device_id: str
+    name: str
+    version: int
+    desired: dict[str, Any] | None
+    reported: dict[str, Any] | None
+    desired_metadata: dict[str, Any]
+    desired_due: bool
+    delta_due: bool
+    connected: bool
