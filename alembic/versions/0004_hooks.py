@@ -6,7 +6,7 @@ revision = "0004"
 down_revision = "0003"
 
 TABLES = """
--- The secret itself is kept, since a signature can only be checked with it. After a rotation both are taken for a while.
+-- The secret itself is kept: no signature can be checked without it. After a rotation both are taken for a while.
 CREATE TABLE hook_sources (
     source text COLLATE "C" PRIMARY KEY,
     secret text NOT NULL,
