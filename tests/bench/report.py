@@ -21,6 +21,11 @@ four connections, the embedded servers with their defaults (PostgreSQL flushes e
 durable when its row is committed; RosFit acknowledges it to the broker after that.
 """
 
+BUSY = (
+    " Others worked on the same cores, so rates are too low and latencies far too high, by an amount this run cannot "
+    "tell: compare ratios only, and run it again when the machine is quiet."
+)
+
 
 @dataclass
 class Figures:
@@ -38,10 +43,12 @@ def machine() -> str:
     """The machine and how busy others kept it before the run."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.machine())
+    load = os.getloadavg()[0]
     at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return (
         f"Run of {at} on {os.cpu_count()} cores ({model}), Python {platform.python_version()}. Load average of the "
-        f"last minute before the run: {os.getloadavg()[0]:.1f}."
+        f"last minute before the run: {load:.1f}."
+        + (BUSY if load > 0.5 else "")
     )
 
 

@@ -55,7 +55,7 @@ def holds(server: RunningServer, slots: int) -> bool:
     return server.log_text().count('"event": "ingest_connected"') >= slots
 
 
-@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize("slots", [pytest.param(1, marks=pytest.mark.full), 2])
 async def test_the_other_takes_over(folders, slots):
     """The server that leases the slots is killed under load: the other takes over its queues, nothing is lost."""
     async with stores() as endpoints:
