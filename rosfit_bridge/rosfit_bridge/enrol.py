@@ -64,10 +64,8 @@ def _claim(server: Server, waiting: dict, claim_file: Path) -> dict:
             status, answer = server.post(f"/enrolment/{waiting['enrolment_id']}/claim", {"claim": waiting["claim"]})
         except ServerError as error:
             if error.status in (403, 404, 409):
-                claim_file.unlink()
-            if error.status != 429:
-                raise
-            status = 429
+                claim_file.unlink()  # decided: the next call begins anew
+            raise
         if status == 201:
             claim_file.unlink()
             return answer

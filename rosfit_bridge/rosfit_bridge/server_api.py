@@ -6,11 +6,14 @@ import base64
 import http.client
 import json
 import ssl
+import time
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 TIMEOUT_S = 15.0
+TOO_MANY = 429
+PATIENCE = 30
 
 
 class ServerError(Exception):
@@ -29,18 +32,30 @@ class Server:
     context: ssl.SSLContext | None = None
 
     def post(self, path: str, body: dict[str, Any], login: tuple[str, str] | None = None) -> tuple[int, dict[str, Any]]:
-        """Status and answer of `/api/v1{path}`. Raises ServerError for anything but success."""
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ServerError(f"{self.url!r} is not an address such as https://fleet.example.com:8000")
+        """Status and answer of `/api/v1{path}`. Raises ServerError for anything but success.
+
+        Waits when the server says so: a whole rack of robots may enrol behind one address.
+        """
         headers = {"Content-Type": "application/json"}
         if login is not None:
             headers["Authorization"] = "Basic " + base64.b64encode(":".join(login).encode()).decode()
+        for _ in range(PATIENCE):
+            status, wait_s, data = self._ask(path, json.dumps(body), headers)
+            if status != TOO_MANY:
+                break
+            time.sleep(wait_s)
+        return status, _answer(status, data)
+
+    def _ask(self, path: str, body: str, headers: dict[str, str]) -> tuple[int, float, bytes]:
+        """Status, seconds to wait, and body."""
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ServerError(f"{self.url!r} is not an address such as https://fleet.example.com:8000")
         connection = self._connection(parts.scheme, parts.hostname, parts.port)
         try:
-            connection.request("POST", f"{parts.path.rstrip('/')}/api/v1{path}", json.dumps(body), headers)
+            connection.request("POST", f"{parts.path.rstrip('/')}/api/v1{path}", body, headers)
             response = connection.getresponse()
-            return response.status, _answer(response.status, response.read())
+            return response.status, _seconds(response.getheader("Retry-After")), response.read()
         except ssl.SSLError as error:
             raise ServerError(f"{self.url}: TLS: {error.args[-1]}; check --ca-cert or --pin-sha256") from error
         except (OSError, http.client.HTTPException) as error:
@@ -52,6 +67,10 @@ class Server:
         if scheme == "https":
             return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=self.context)
         return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+
+
+def _seconds(retry_after: str | None) -> float:
+    return min(10.0, float(retry_after)) if retry_after and retry_after.isdecimal() else 1.0
 
 
 def _answer(status: int, data: bytes) -> dict[str, Any]:

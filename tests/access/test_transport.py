@@ -22,6 +22,10 @@ from tests.server import Client, RunningServer
 V1_1, V1_2, V1_3 = ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 
+# That 1.1 is deprecated is why it is tried.
+pytestmark = pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1:DeprecationWarning")
+
+
 def only(doors: Doors, version: ssl.TLSVersion) -> ssl.SSLContext:
     context = doors.context()
     context.set_ciphers("ALL:@SECLEVEL=0")  # or OpenSSL itself would not speak 1.1
