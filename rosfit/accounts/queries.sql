@@ -115,7 +115,8 @@ WHERE s.token_hash = %(token_hash)s AND s.expires_at > now() AND u.disabled_at I
 DELETE FROM page_sessions WHERE token_hash = %(token_hash)s
 
 -- name: delete_expired
-WITH sessions AS (DELETE FROM page_sessions WHERE expires_at <= now())
+WITH sessions AS (DELETE FROM page_sessions WHERE expires_at <= now()),
+     answers AS (DELETE FROM idempotency_keys WHERE created_at < now() - interval '1 day')
 DELETE FROM refresh_tokens WHERE expires_at <= now()
 
 -- name: signing_keys

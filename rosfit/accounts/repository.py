@@ -116,7 +116,7 @@ async def delete_session(connection: Connection, token_hash: bytes) -> None:
 
 
 async def delete_expired(connection: Connection) -> None:
-    """Drop sessions and refresh tokens that have run out."""
+    """Drop sessions and refresh tokens that have run out, and answers to Idempotency-Keys of yesterday."""
     await connection.execute(QUERIES["delete_expired"])
 
 

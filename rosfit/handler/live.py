@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 
 from rosfit.handler.decode import Parsed
@@ -35,18 +37,20 @@ class Live:
         parsed.announced = True
         if route.kind is Kind.SAMPLE and parsed.message is not None:
             if self._feed.wanted("telemetry", route.device_id):
-                self._feed.publish(sample_event(route, parsed.message.payload))
+                # The device's own time, so that what is told live and what is read later lie on one line.
+                at = parsed.message.sampled_at or parsed.incoming.received_at or now()
+                self._feed.publish(sample_event(route, parsed.message.payload, at))
         elif route.kind is Kind.BLOB and self._feed.wanted("telemetry", route.device_id):
             self._feed.publish(_blob_event(parsed, route))
 
 
-def sample_event(route: Route, payload: bytes) -> Event:
+def sample_event(route: Route, payload: bytes, at: datetime) -> Event:
     data = b'{"device_id":"%b","topic":%b,"payload":%b}' % (
         route.device_id.encode(),
         msgspec.json.encode(stream_suffix(route.name)),
         payload,
     )
-    return Event("telemetry", route.device_id, route.name, data, format_time(now()))
+    return Event("telemetry", route.device_id, route.name, data, format_time(at))
 
 
 def _blob_event(parsed: Parsed, route: Route) -> Event:
