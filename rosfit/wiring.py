@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +60,8 @@ log = structlog.get_logger(__name__)
 # What the trigger on device_credentials notifies; and how often credentials are looked at for having run out.
 CREDENTIALS_CHANGED = "rosfit_credentials"
 CREDENTIALS_EVERY_S = 30.0
+
+CANCEL_AGAIN_S = 0.5
 
 # What is notified when a command came or a device is back; and how often times that run out are looked at.
 COMMANDS_CHANGED = "rosfit_commands"
@@ -121,14 +123,21 @@ async def wire(settings: Settings, endpoints: Endpoints) -> AsyncIterator[Wired]
         try:
             yield Wired(parts.edge, tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end(tasks)
             await parts.finish()
 
 
 async def _take_response(work: Work, route: Route, message: Message) -> None:
     await commands.take_response(work, route.device_id, message.payload)
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel until all have ended: one that is just handling a lost server can lose the cancellation with it."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
 
 
 class _Parts:
