@@ -76,9 +76,9 @@ async def test_mutated_messages_beside_good_traffic(site, count):
     publisher = Publisher(site.load(GOOD, rate=200))
     publishing = asyncio.create_task(publisher.run())
     sender = Sender(site)
-    warm = await send_all(sender, mutants(seed=1, count=300))
+    warm = await send_all(sender, mutants(seed=1, count=count // 2))
     before = site.server.rss_bytes()
-    taken = warm + await send_all(sender, mutants(seed=2, count=count))
+    taken = warm + await send_all(sender, mutants(seed=2, count=count // 2))
     publisher.stop()
     result = await publishing
     await asyncio.to_thread(site.stored_within, result.acknowledged)
