@@ -24,6 +24,7 @@ VERBS = {
     "migrate": "rosfit.cli.migrate:migrate_command",
     "openapi": "rosfit.cli.openapi:openapi",
     "serve": "rosfit.cli.serve:serve",
+    "shadow": "rosfit.cli.shadow:shadow",
     "sim": "rosfit.cli.sim:sim",
     "user": "rosfit.cli.user:user",
     "version": "rosfit.cli.version:version",

@@ -176,11 +176,17 @@ async def history(work: Work, device_id: str, name: str, cursor: str | None, lim
     return page_of(rows, limit, lambda version: (version.version,))
 
 
-async def restore(work: Work, device_id: str, name: str, version: int, author: str) -> Shadow:
-    """Desired as it was in an earlier version, as a new version. Raises ShadowVersionNotFoundError."""
+async def get_version(work: Work, device_id: str, name: str, version: int) -> Version:
+    """Raises ShadowVersionNotFoundError."""
     found = await repository.get_version(work.connection, device_id, name, version)
     if found is None:
         raise ShadowVersionNotFoundError(f"{device_id} has no version {version} of {name!r} any more")
+    return found
+
+
+async def restore(work: Work, device_id: str, name: str, version: int, author: str) -> Shadow:
+    """Desired as it was in an earlier version, as a new version. Raises ShadowVersionNotFoundError."""
+    found = await get_version(work, device_id, name, version)
     change = Change(found.desired, replace=True, reason=f"restored from version {version}")
     return await change_desired(work, device_id, name, change, author)
 

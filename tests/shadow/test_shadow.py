@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -215,3 +217,18 @@ def test_what_the_device_was_not_told_before_a_kill_it_is_told_after(server: Run
         server.start()
         until(lambda: server.admin.got("/shadow/s-15")["state"]["desired"] == {"a": 1})
         assert device.heard("delta")["state"] == {"a": 1}
+
+
+def test_the_command_line_sets_shows_and_restores(server: RunningServer) -> None:
+    server.admin.device("s-16")
+
+    def rosfit(*arguments: str) -> Any:
+        command = [sys.executable, "-m", "rosfit.cli", "shadow", *arguments, "--data-dir", str(server.data_dir)]
+        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    assert rosfit("set", "s-16", '{"a": 1}', "--reason", "try")["version"] == 1
+    rosfit("set", "s-16", '{"a": 2, "b": 3}')
+    assert rosfit("diff", "s-16", "1", "2") == {"set": {"a": 2, "b": 3}, "was": {"a": 1}}
+    assert rosfit("restore", "s-16", "1")["state"]["desired"] == {"a": 1}
+    assert rosfit("get", "s-16")["version"] == 3
+    assert [one["reason"] for one in rosfit("history", "s-16", "--json")][-1] == "try"
