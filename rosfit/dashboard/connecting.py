@@ -36,6 +36,9 @@ def broker_address(settings: Settings, request_host: str) -> BrokerAddress:
         return BrokerAddress(host, parts.port or _DEFAULT_PORTS[parts.scheme], transport, tls, _is_loopback(host))
     public = urlsplit(settings.public_url).hostname if settings.public_url else None
     host = public or request_host
+    # Beyond this machine the broker listens with TLS only, where there is TLS.
+    if settings.tls and not _is_loopback(host):
+        return BrokerAddress(host, settings.mqtt_tls_port, "tcp", True, False)
     return BrokerAddress(host, settings.mqtt_port, "tcp", False, _is_loopback(host))
 
 

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from websockets.asyncio.client import connect
 
+from rosfit.dashboard.connecting import broker_address
 from rosfit.infra.tls import check_exposure, server_pair
 from rosfit.settings import Settings, SettingsError
 from tests.access.beside import rosfit
@@ -108,3 +109,9 @@ def test_nobody_listens_to_others_in_the_clear_unasked(tmp_path: Path) -> None:
     asked = ({"insecure": True}, {"tls": True}, {"trusted_proxies": ("10.0.0.1",)}, {"host": "127.0.0.1"}, {"port": 0})
     for settings in asked:
         check_exposure(Settings(**{"host": "0.0.0.0", **settings}), settings.get("host", "0.0.0.0"))
+
+
+def test_robots_elsewhere_are_told_the_door_that_is_open() -> None:
+    for tls, host, door in ((True, "10.0.0.5", (8883, True)), (True, "127.0.0.1", (1883, False))):
+        address = broker_address(Settings(tls=tls), host)
+        assert (address.port, address.tls) == door
