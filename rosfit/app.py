@@ -40,7 +40,9 @@ DRAIN_S = 2
 DEMO_ROBOTS = 12
 
 
-def make_app(edge: Edge) -> Litestar:
+def make_app(edge: Edge, stop: asyncio.Event | None = None) -> Litestar:
+    """`stop` ends the pages' open streams at once when it is set."""
+
     async def provide_work() -> AsyncIterator[Work]:
         async with edge.open_work() as work:
             yield work
@@ -61,7 +63,7 @@ def make_app(edge: Edge) -> Litestar:
             "hash_device_token": provide(edge.hash_device_token),
             "setup_token": provide(edge.setup_token),
         },
-        state=State({"edge": edge, "openapi": openapi_document}),
+        state=State({"edge": edge, "openapi": openapi_document, "stop": stop}),
         exception_handlers={Exception: _answer_error},
         template_config=dashboard.template_config(),
         # The document is served by `rosfit.api.system`, behind a credential.
@@ -87,7 +89,7 @@ async def serve(settings: Settings, endpoints: Endpoints, *, demo: bool, stop: a
     """Until `stop` is set. Prints one line with the address when everything is ready."""
     configure_logging(settings)
     async with wire(settings, endpoints) as wired:
-        server = _Server(secure(_uvicorn_config(make_app(wired.edge), settings), settings))
+        server = _Server(secure(_uvicorn_config(make_app(wired.edge, stop), settings), settings))
         serving = asyncio.create_task(server.serve())
         await server.listening.wait()
         async with _demo_robots(settings) if demo else contextlib.nullcontext():

@@ -50,6 +50,12 @@ DELETE FROM users WHERE user_id = %(user_id)s
 -- name: other_admins
 SELECT count(*) FROM users
 WHERE role = 'admin' AND disabled_at IS NULL AND oidc_subject IS NULL AND user_id <> %(user_id)s
+  AND only_groups = '{}' AND only_tags = '{}'
+
+-- name: names
+SELECT user_id, email FROM users WHERE user_id = ANY(%(ids)s)
+UNION ALL
+SELECT key_id, name FROM api_keys WHERE key_id = ANY(%(ids)s)
 
 -- name: user_actor
 SELECT role, email, name, only_groups, only_tags, extract(epoch FROM tokens_valid_from)::float8

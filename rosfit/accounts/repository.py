@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC
 from typing import Any, NamedTuple
 
@@ -209,9 +209,14 @@ async def delete_user(connection: Connection, user_id: str) -> None:
 
 
 async def other_admins(connection: Connection, user_id: str) -> int:
-    """How many local admins there would be without this user."""
+    """How many local admins, limited to nothing, there would be without this user."""
     row = await _one(connection, "other_admins", user_id=user_id)
     return int(row[0]) if row else 0
+
+
+async def names(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
+    """The e-mail of each user and the name of each key among these ids."""
+    return dict(await (await connection.execute(QUERIES["names"], {"ids": list(ids)})).fetchall())
 
 
 async def user_actor(connection: Connection, user_id: str) -> tuple[Actor, float] | None:

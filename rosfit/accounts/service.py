@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterable
 
 import msgspec
 
@@ -155,6 +156,12 @@ async def get_user(work: Work, user_id: str) -> User:
     return user
 
 
+async def names(work: Work, ids: Iterable[str]) -> dict[str, str]:
+    """How to call these users and keys: by e-mail and by name. Those that are gone are missing."""
+    wanted = sorted(set(ids))
+    return await repository.names(work.connection, wanted) if wanted else {}
+
+
 async def find_user(work: Work, email: str) -> User:
     """Raises UserNotFoundError."""
     user = await repository.find_user_by_email(work.connection, email)
@@ -168,14 +175,19 @@ async def change_user(work: Work, user_id: str, change: UserChange) -> User:
     await repository.lock_users(work.connection)
     before = await get_user(work, user_id)
     await _check_groups(work, change.only_groups)
-    loses_admin = change.disabled is True or change.role not in {msgspec.UNSET, "admin"}
-    if before.role == "admin" and loses_admin:
+    if before.role == "admin" and _ends_admin(change):
         await _require_other_admin(work, before)
     password_hash = await hash_password(change.password) if isinstance(change.password, str) else None
     await repository.update_user(work.connection, user_id, change, password_hash)
     if password_hash or change.disabled is True:
         await repository.sign_out_everywhere(work.connection, user_id)
     return await get_user(work, user_id)
+
+
+def _ends_admin(change: UserChange) -> bool:
+    """A limit counts, too: rights over the whole fleet, people among them, end with it."""
+    limited = any(isinstance(limits, list) and limits for limits in (change.only_groups, change.only_tags))
+    return limited or change.disabled is True or change.role not in {msgspec.UNSET, "admin"}
 
 
 async def delete_user(work: Work, user_id: str) -> User:

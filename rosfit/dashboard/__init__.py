@@ -1,4 +1,4 @@
-"""Web pages: fleet, robot, adding a robot, set-up and sign-in. Server-rendered, kept live over SSE."""
+"""Web pages: fleet, robot, groups, people and their access, set-up and sign-in. Server-rendered, kept live over SSE."""
 
 from __future__ import annotations
 
@@ -11,7 +11,19 @@ from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler
 
 from rosfit.assets import asset_folder
-from rosfit.dashboard import adding, fleet, oidc, robot, signing_in
+from rosfit.dashboard import (
+    adding,
+    audit,
+    credentials,
+    enrolment,
+    fleet,
+    groups,
+    keys,
+    oidc,
+    people,
+    robot,
+    signing_in,
+)
 from rosfit.dashboard.access import provide_actor, same_origin
 from rosfit.dashboard.errors import error_page
 from rosfit.dashboard.rendering import fingerprint, template_config
@@ -61,6 +73,40 @@ def _pages() -> Router:
             adding.add_robot,
             adding.new_credential,
             adding.show_checklist,
+            credentials.show_credentials,
+            credentials.rotate_credential,
+            credentials.revoke_credential,
+            credentials.sign_certificate,
+            credentials.revoke_certificate,
+            groups.show_groups,
+            groups.show_new_group,
+            groups.look_at_query,
+            groups.add_group,
+            groups.show_group,
+            groups.change_group,
+            groups.change_members,
+            groups.delete_group,
+            enrolment.show_enrolment,
+            enrolment.show_new_token,
+            enrolment.make_token,
+            enrolment.revoke_token,
+            enrolment.approve,
+            enrolment.deny,
+            people.show_people,
+            people.show_new_person,
+            people.add_person,
+            people.show_person,
+            people.change_person,
+            people.reset_password,
+            people.disable_person,
+            people.enable_person,
+            people.delete_person,
+            keys.show_keys,
+            keys.show_new_key,
+            keys.make_key,
+            keys.revoke_key,
+            audit.show_audit,
+            audit.export_audit,
         ],
         guards=[same_origin],
         dependencies={"actor": Provide(provide_actor)},

@@ -12,9 +12,12 @@ from litestar.di import NamedDependency
 from litestar.handlers import BaseRouteHandler
 from litestar.response import Redirect
 
+from rosfit.accounts import audit
 from rosfit.accounts import service as accounts
+from rosfit.accounts.audit import Origin
 from rosfit.accounts.models import Actor
 from rosfit.accounts.tokens import SESSION_TTL_S
+from rosfit.dashboard.injected import Opening
 from rosfit.kernel.errors import PermissionDeniedError, UnauthenticatedError
 from rosfit.kernel.work import Work
 
@@ -38,7 +41,7 @@ class SignInNeededError(UnauthenticatedError):
         self.place = place
 
 
-async def provide_actor(request: AnyRequest, work: NamedDependency[Work]) -> Actor:
+async def provide_actor(request: AnyRequest, work: NamedDependency[Work], edge: NamedDependency[Opening]) -> Actor:
     """The person behind the cookie, who has the right that the handler names in its `opt`."""
     token = request.cookies.get(COOKIE)
     actor = await accounts.session_actor(work, token) if token else None
@@ -46,8 +49,38 @@ async def provide_actor(request: AnyRequest, work: NamedDependency[Work]) -> Act
         raise SignInNeededError("/setup" if await accounts.needs_setup(work) else "/sign-in")
     right = request.route_handler.opt["right"]
     if not actor.may(right):
+        await _record_denial(request, edge, actor)
         raise PermissionDeniedError(f"This needs the right {right}, which a {actor.role} does not have; ask an admin")
     return actor
+
+
+async def _record_denial(request: AnyRequest, edge: Opening, actor: Actor) -> None:
+    """Only what would have changed something, and in work of its own, since the request's is rolled back."""
+    if request.method in _SAFE_METHODS:
+        return
+    target = f"{request.method} {request.url.path}"
+    async with edge.open_work() as work:
+        await audit.record(
+            work, actor, "access.denied", target, origin=origin_of(request), result=PermissionDeniedError.code
+        )
+
+
+def origin_of(request: AnyRequest) -> Origin:
+    """Where the request came from, for the audit log."""
+    return Origin(request.client.host if request.client else None, request.scope.get("state", {}).get("request_id"))
+
+
+async def record(
+    work: Work, request: AnyRequest, actor: Actor, action: str, target: str, *, before: Any = None, after: Any = None
+) -> None:
+    """An entry of the audit log, under the same names that the API gives."""
+    await audit.record(work, actor, action, target, before=before, after=after, origin=origin_of(request))
+
+
+def require_everywhere(actor: Actor) -> None:
+    """For what belongs to no device yet. Raises PermissionDeniedError for somebody who is limited to some."""
+    if not actor.reach.is_everything:
+        raise PermissionDeniedError("Your account is limited to some robots; ask somebody whose account is not")
 
 
 def same_origin(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:

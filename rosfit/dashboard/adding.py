@@ -13,14 +13,15 @@ from litestar.response import Template
 
 from rosfit.accounts.models import Actor
 from rosfit.accounts.rights import Right
-from rosfit.dashboard.access import AnyRequest
+from rosfit.dashboard.access import AnyRequest, record
 from rosfit.dashboard.connecting import BrokerAddress, Checklist, broker_address, checklist, connect_command
 from rosfit.dashboard.injected import Access, Hashing
 from rosfit.dashboard.rendering import Page, render
 from rosfit.fleet import service as fleet
-from rosfit.fleet.errors import DeviceExistsError
+from rosfit.fleet.errors import DeviceExistsError, DeviceNotFoundError
 from rosfit.fleet.models import DEVICE_TYPES, Device, NewDevice
 from rosfit.kernel.clock import format_time, now, parse_time
+from rosfit.kernel.errors import PermissionDeniedError
 from rosfit.kernel.work import Work
 from rosfit.protocol.access import ALL_SCOPES
 from rosfit.settings import Settings
@@ -88,13 +89,27 @@ async def add_robot(
     given = {key: str(form.get(key, "")).strip() for key in ("device_id", "name", "type")}
     page = AddForm(given["device_id"], given["name"], given["type"])
     try:
-        new = msgspec.convert({key: value for key, value in given.items() if value}, NewDevice)
+        # Somebody who is limited to tags must see what they add.
+        tags = list(actor.reach.tags[:1])
+        new = msgspec.convert({key: value for key, value in given.items() if value} | {"tags": tags}, NewDevice)
         device = await fleet.register(work, new)
     except msgspec.ValidationError as error:
         return _refused(page, _field_of(error))
     except DeviceExistsError:
         return _refused(page, "device_id", "This id is taken; choose another")
-    return render(await _connect(request, work, broker_access, edge, settings, device))
+    await _require_reach(work, device, actor)
+    await record(work, request, actor, "device.create", device.device_id, after=device)
+    return render(await _connect(request, work, broker_access, edge, settings, device, actor))
+
+
+async def _require_reach(work: Work, device: Device, actor: Actor) -> None:
+    """Nobody may add a robot that they cannot see themselves."""
+    try:
+        await fleet.check_reach(work, device.device_id, actor.reach)
+    except DeviceNotFoundError as error:
+        raise PermissionDeniedError(
+            "Your account is limited to groups of robots; ask an engineer to add one"
+        ) from error
 
 
 def _refused(page: AddForm, name: str, why: str | None = None) -> Template:
@@ -107,13 +122,21 @@ def _field_of(error: msgspec.ValidationError) -> str:
 
 
 async def _connect(
-    request: AnyRequest, work: Work, access: Access, edge: Hashing, settings: Settings, device: Device
+    request: AnyRequest,
+    work: Work,
+    access: Access,
+    edge: Hashing,
+    settings: Settings,
+    device: Device,
+    actor: Actor,
 ) -> ConnectFragment:
     """Issue a credential, which is shown this once. The broker learns of it as soon as it is committed."""
     password = OWN_PASSWORD
     if access is not None:
         issued = await fleet.issue_credential(work, edge.hash_device_token, device.device_id, ALL_SCOPES, None)
         password = issued.token
+        shown = {"id": issued.id, "username": issued.username, "kind": issued.kind, "expires_at": issued.expires_at}
+        await record(work, request, actor, "credential.create", device.device_id, after=shown)
     address = broker_address(settings, request.url.hostname or settings.host)
     command = connect_command(device.type, device.device_id, password, address)
     progress = await _progress(work, device, address, 0.0)
@@ -137,7 +160,7 @@ async def new_credential(
 ) -> Template:
     """A new command for a device; the credential before it ends."""
     device = await fleet.get(work, device_id, actor.reach)
-    return render(await _connect(request, work, broker_access, edge, settings, device))
+    return render(await _connect(request, work, broker_access, edge, settings, device, actor))
 
 
 @get("/robots/{device_id:str}/checklist", opt=READ)

@@ -15,8 +15,10 @@ from rosfit.accounts.rights import Right
 from rosfit.dashboard.access import AnyRequest
 from rosfit.dashboard.live import FleetWatch, event_stream, stop_of
 from rosfit.dashboard.rendering import Page, Shell, render, shell_for
-from rosfit.fleet import repository, service
+from rosfit.fleet import groups, query, repository, service
+from rosfit.fleet.errors import GroupNotFoundError
 from rosfit.fleet.models import DEVICE_TYPES, STATUSES, Device, DeviceFilter, Reach
+from rosfit.fleet.query import QueryError
 from rosfit.kernel.clock import format_time, now
 from rosfit.kernel.feed import Feed
 from rosfit.kernel.work import Work
@@ -41,17 +43,18 @@ class Question:
     status: str = ""
     type: str = ""
     tag: str = ""
+    group: str = ""
     q: str = ""
     cursor: str = ""
     trail: str = ""
 
     @property
     def filters(self) -> bool:
-        return bool(self.status or self.type or self.tag or self.q)
+        return bool(self.status or self.type or self.tag or self.group or self.q)
 
     def wanted(self) -> DeviceFilter:
         statuses = (self.status,) if self.status else PRESENT
-        return DeviceFilter(statuses, self.type or None, self.tag or None, self.q or None)
+        return DeviceFilter(statuses, self.type or None, self.tag or None, self.q or None, self.group or None)
 
     def url(self, path: str = "/", **changes: str) -> str:
         """The address of this question, or of one that differs in `changes`, without what is empty."""
@@ -89,7 +92,7 @@ class Chip:
 
 @dataclass(frozen=True)
 class Robots:
-    """The part of the page that is replaced when the filter or the fleet changes."""
+    """The part of the page that is replaced when filter or fleet change; `error` says what is wrong with it."""
 
     question: Question
     chips: list[Chip]
@@ -99,6 +102,7 @@ class Robots:
     next_url: str | None
     events_url: str
     now: str
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,8 @@ class FleetPage(Page):
     shell: Shell
     robots: Robots
     tags: list[str]
+    groups: list[str]
+    fields: list[str]
     types: tuple[str, ...]
 
 
@@ -118,19 +124,37 @@ class RobotsFragment(Page):
 
 
 def question_of(request: AnyRequest) -> Question:
-    query = request.query_params
-    return Question(**{name: str(query.get(name, "")).strip()[:4000] for name in Question.__dataclass_fields__})
+    given = request.query_params
+    return Question(**{name: str(given.get(name, "")).strip()[:4000] for name in Question.__dataclass_fields__})
 
 
 @get("/", opt=READ)
 async def show_fleet(request: AnyRequest, work: NamedDependency[Work], actor: NamedDependency[Actor]) -> Template:
     question = question_of(request)
-    robots = await find_robots(work, question, actor.reach)
     shell = shell_for(actor)
+    try:
+        robots = await find_robots(work, question, actor.reach)
+    except (QueryError, GroupNotFoundError) as error:
+        robots = _none_found(question, f"{error.detail}.")
     if "hx-request" in request.headers and "hx-history-restore-request" not in request.headers:
         return render(RobotsFragment(shell, robots), headers=_address(request, question))
-    tags = await repository.list_tags(work.connection)
-    return render(FleetPage(shell, robots, tags, DEVICE_TYPES))
+    tags = await repository.list_tags(work.connection, await groups.visible(work, actor.reach))
+    names = await group_names(work, actor.reach)
+    return render(FleetPage(shell, robots, tags, names, query.field_names(), DEVICE_TYPES))
+
+
+async def group_names(work: Work, reach: Reach) -> list[str]:
+    """Groups to filter by; for somebody with limits those that hold something for them."""
+    listed = await groups.listing(work)
+    if reach.is_everything:
+        return [group.name for group in listed]
+    counts = await groups.counts(work, listed, reach)
+    return [group.name for group in listed if counts[group.group_id]]
+
+
+def _none_found(question: Question, error: str) -> Robots:
+    """A question that cannot be understood has no answer, and nothing to follow live."""
+    return Robots(question, [], [], 0, None, None, "", format_time(now()), error)
 
 
 def _address(request: AnyRequest, question: Question) -> dict[str, str]:

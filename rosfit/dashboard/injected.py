@@ -20,6 +20,13 @@ class HashesTokens(Protocol):
     def hash_device_token(self) -> Callable[[str], str]: ...
 
 
+class IssuesCredentials(HashesTokens, Protocol):
+    """And signing a token as a credential."""
+
+    @property
+    def signer(self) -> Signer: ...
+
+
 class OpensWork(Protocol):
     """The part of the application's `edge` that work apart from the request's own needs."""
 
@@ -37,5 +44,6 @@ class OpensWorkAndSigns(OpensWork, Protocol):
 Hot: TypeAlias = SkipValidation[HotStore]
 Access: TypeAlias = SkipValidation[BrokerAccess | None]
 Hashing: TypeAlias = SkipValidation[HashesTokens]
+Issuing: TypeAlias = SkipValidation[IssuesCredentials]
 Opening: TypeAlias = SkipValidation[OpensWork]
 Signing: TypeAlias = SkipValidation[OpensWorkAndSigns]

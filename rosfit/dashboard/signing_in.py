@@ -10,12 +10,13 @@ from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.response import Redirect, Template
 
+from rosfit.accounts import audit
 from rosfit.accounts import service as accounts
 from rosfit.accounts.errors import BadCredentialsError, SetupTokenError
 from rosfit.accounts.models import Login, NewUser, User
 from rosfit.accounts.setup import SetupToken
 from rosfit.accounts.throttle import throttled
-from rosfit.dashboard.access import COOKIE, AnyRequest, safe_next, session_cookie
+from rosfit.dashboard.access import COOKIE, AnyRequest, origin_of, safe_next, session_cookie
 from rosfit.dashboard.injected import Opening
 from rosfit.dashboard.oidc import sso_name
 from rosfit.dashboard.rendering import Page, render
@@ -74,6 +75,7 @@ async def set_up(
         return Redirect("/sign-in", status_code=303)
     try:
         user = await accounts.register(work, new, None, setup_token.value())
+        await audit.record(work, "anonymous", "user.create", user.id, after=user, origin=origin_of(request))
     except SetupTokenError as error:
         return render(replace(page, error=_sentence(error)), status=error.status)
 
@@ -115,7 +117,9 @@ async def sign_in(
     login = Login(email, str(form.get("password", "")))
 
     async def attempt(work: Work) -> Redirect:
-        return await signed_in(request, work, await accounts.authenticate(work, login), then)
+        user = await accounts.authenticate(work, login)
+        await audit.record(work, user.id, "auth.login", user.id, origin=origin_of(request))
+        return await signed_in(request, work, user, then)
 
     address = request.client.host if request.client else None
     try:

@@ -126,6 +126,15 @@ async def preview(work: Work, text: str, reach: Reach) -> Preview:
     return Preview(await repository.count_devices(work.connection, where), devices)
 
 
+async def counts(work: Work, listed: Sequence[Group], reach: Reach) -> dict[str, int]:
+    """How many devices within reach each group holds now, by group id."""
+    if not listed:
+        return {}
+    conditions = [await membership(work, group) for group in listed]
+    found = await repository.count_each(work.connection, conditions, await visible(work, reach))
+    return {group.group_id: count for group, count in zip(listed, found, strict=True)}
+
+
 async def condition_of(work: Work, text: str, *, within_group: bool = False) -> Condition:
     """A query as a condition. Within a group it may ask for static groups only, so that none contains itself."""
     terms = query.parse_query(text)

@@ -34,6 +34,11 @@ SELECT d.device_id, array_remove(ARRAY[{cases}]::text[], NULL)
 FROM devices d LEFT JOIN device_vitals v USING (device_id)
 WHERE d.device_id = ANY(%(device_ids)s)
 
+-- name: count_each
+SELECT {counts}
+FROM devices d LEFT JOIN device_vitals v USING (device_id)
+WHERE {where}
+
 -- name: insert_group
 INSERT INTO groups (group_id, name, kind, query) VALUES (%(group_id)s, %(name)s, %(kind)s, %(query)s)
 ON CONFLICT DO NOTHING
@@ -79,7 +84,10 @@ DELETE FROM group_members WHERE group_id = %(group_id)s AND device_id = ANY(%(de
 DELETE FROM group_members WHERE group_id = %(group_id)s
 
 -- name: list_tags
-SELECT DISTINCT unnest(tags) AS tag FROM devices WHERE status <> 'decommissioned' ORDER BY tag LIMIT 200
+SELECT DISTINCT unnest(d.tags) AS tag
+FROM devices d LEFT JOIN device_vitals v USING (device_id)
+WHERE d.status <> 'decommissioned' AND {where}
+ORDER BY tag LIMIT 200
 
 -- name: lock_device
 SELECT status, type FROM devices WHERE device_id = %(device_id)s FOR UPDATE

@@ -88,6 +88,16 @@ async def memberships(
     return dict(await (await connection.execute(statement, {"device_ids": list(device_ids)})).fetchall())
 
 
+async def count_each(
+    connection: Connection, conditions: Sequence[sql.Composable], where: sql.Composable
+) -> list[int]:
+    """How many devices of `where` satisfy each condition."""
+    counts = [sql.SQL("count(*) FILTER (WHERE {})").format(condition) for condition in conditions]
+    statement = sql.SQL(QUERIES["count_each"]).format(counts=sql.SQL(", ").join(counts), where=where)
+    row = await (await connection.execute(statement, {})).fetchone()
+    return list(row or ())
+
+
 async def insert_group(connection: Connection, group_id: str, name: str, kind: str, query: str | None) -> bool:
     """False when the name is taken."""
     values = {"group_id": group_id, "name": name, "kind": kind, "query": query}
@@ -134,8 +144,8 @@ async def clear_members(connection: Connection, group_id: str) -> None:
     await connection.execute(QUERIES["clear_members"], {"group_id": group_id})
 
 
-async def list_tags(connection: Connection) -> list[str]:
-    cursor = await connection.execute(QUERIES["list_tags"])
+async def list_tags(connection: Connection, where: sql.Composable) -> list[str]:
+    cursor = await connection.execute(_where("list_tags", where), {})
     return [tag for (tag,) in await cursor.fetchall()]
 
 

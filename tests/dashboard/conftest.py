@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
@@ -20,6 +20,10 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from litestar import Litestar
 from litestar.di import Provide
 from psycopg import sql
@@ -27,6 +31,7 @@ from psycopg import sql
 from rosfit.accounts import service as accounts
 from rosfit.accounts.models import NewUser, Role
 from rosfit.accounts.setup import SetupToken
+from rosfit.accounts.tokens import Signer, new_signing_key
 from rosfit.dashboard import routes, template_config
 from rosfit.dashboard.access import COOKIE
 from rosfit.infra.embedded.ports import free_port
@@ -39,6 +44,8 @@ from rosfit.supervisor import Endpoints, Supervisor
 from rosfit.wiring import work_opener
 
 BASE = "http://rosfit.test"
+
+SIGNER = Signer([new_signing_key()[1]])
 
 
 @dataclass
@@ -162,6 +169,7 @@ class Parts:
 
     open_work: Callable[[], AbstractAsyncContextManager[Work]]
     setup_token: SetupToken
+    signer: Signer
 
     def hash_device_token(self, token: str) -> str:
         return f"hash of {token}"
@@ -173,11 +181,22 @@ class Site:
 
     edge: Parts
     client: httpx.AsyncClient
+    app: Litestar
+    feed: Feed
+    settings: Settings
 
-    async def sign_in_as(self, role: Role) -> None:
+    async def sign_in_as(self, role: Role, *, only_tags: Sequence[str] = ()) -> None:
         async with self.edge.open_work() as work:
-            user = await accounts.add_user(work, NewUser(f"{role}@example.org", "correct horse", role, role))
-            self.client.cookies.set(COOKIE, await accounts.open_session(work, user))
+            new = NewUser(f"{role}@example.org", "correct horse", role, role, only_tags=list(only_tags))
+            user = await accounts.add_user(work, new)
+            self.sign_in_with(await accounts.open_session(work, user))
+
+    def sign_in_with(self, session: str) -> None:
+        self.client.cookies.set(COOKIE, session)
+
+    @property
+    def session(self) -> str:
+        return self.client.cookies[COOKIE]
 
 
 @pytest.fixture(scope="session")
@@ -213,10 +232,20 @@ async def site(
         store = await stack.enter_async_context(open_store(endpoints.redis_url))
         await store.forget_latest()
         feed = Feed()
-        parts = Parts(work_opener(pool, feed), SetupToken(tmp_path / "setup-token"))
+        parts = Parts(work_opener(pool, feed), SetupToken(tmp_path / "setup-token"), SIGNER)
         # The pages only ask whether there are accounts of a broker, not what is in them.
         injected |= {"edge": parts, "setup_token": parts.setup_token, "feed": feed, "hot": store}
-        injected |= {"settings": Settings(), "broker_access": object()}
+        settings = Settings(data_dir=tmp_path)
+        injected |= {"settings": settings, "broker_access": object()}
         transport = httpx.ASGITransport(app=app)
         client = httpx.AsyncClient(transport=transport, base_url=BASE, headers={"Accept": "text/html"})
-        yield Site(parts, await stack.enter_async_context(client))
+        yield Site(parts, await stack.enter_async_context(client), app, feed, settings)
+
+
+@pytest.fixture(scope="session")
+def request_for_bot() -> str:
+    """A certificate signing request with a key of its own, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bot")])
+    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.PEM).decode()

@@ -17,7 +17,19 @@ from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
 
 from rosfit.accounts.models import Role
-from rosfit.dashboard import adding, errors, fleet, robot, signing_in
+from rosfit.dashboard import (
+    adding,
+    audit,
+    credentials,
+    enrolment,
+    errors,
+    fleet,
+    groups,
+    keys,
+    people,
+    robot,
+    signing_in,
+)
 from rosfit.dashboard.access import COOKIE, safe_next
 from rosfit.dashboard.rendering import Page, make_environment
 from rosfit.fleet import service as devices
@@ -383,7 +395,7 @@ def queries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ("path", "headers", "count"),
     [
         ("/sign-in", {}, 1),
-        ("/", {}, 5),
+        ("/", {}, 6),
         ("/", HTMX, 4),
         # The first look at a robot rebuilds its newest values: streams and samples.
         ("/robots/bot", {}, 6),
@@ -413,7 +425,7 @@ async def test_a_page_costs_so_many_queries(
 
 PAGES = [
     page
-    for module in (adding, errors, fleet, robot, signing_in)
+    for module in (adding, audit, credentials, enrolment, errors, fleet, groups, keys, people, robot, signing_in)
     for page in vars(module).values()
     if isinstance(page, type) and issubclass(page, Page) and page is not Page
 ]
@@ -434,7 +446,7 @@ def variables(environment: jinja2.Environment, name: str) -> set[str]:
     for other in jinja2.meta.find_referenced_templates(tree):
         if other is not None:
             found |= variables(environment, other)
-    return found - {"icons", "parts"}
+    return found - {"forms", "icons", "parts"}
 
 
 def test_no_template_holds_script_or_style_of_its_own() -> None:
