@@ -27,7 +27,7 @@ from rosfit.kernel.feed import Feed
 from rosfit.kernel.paging import Page as Slice
 from rosfit.kernel.work import Work
 from rosfit.telemetry import service as telemetry
-from rosfit.telemetry.models import Frame, Item, LogLine, Series
+from rosfit.telemetry.models import Frame, FrameInfo, Item, LogLine, Series
 
 READ: dict[str, Any] = {"right": Right.TELEMETRY_READ}
 
@@ -52,6 +52,7 @@ class RobotState:
     now: str
     device: Device
     samples: list[Item]
+    frames: list[FrameInfo]
     logs: Slice[LogLine]
 
 
@@ -66,8 +67,9 @@ class RobotPage(Page):
 async def state_of(work: Work, hot: Hot, device_id: str, reach: Reach) -> RobotState:
     device = await fleet.get(work, device_id, reach)
     samples = await telemetry.latest(work, hot, device_id)
+    frames = await telemetry.frames(work, hot, device_id)
     logs = await telemetry.logs(work, device_id, None, None, LOG_PAGE)
-    return RobotState(format_time(now()), device, samples, logs)
+    return RobotState(format_time(now()), device, samples, frames, logs)
 
 
 @get("/robots/{device_id:str}", opt=READ)

@@ -14,7 +14,7 @@ from rosfit.kernel.clock import format_time
 from rosfit.kernel.errors import UnavailableError
 from rosfit.kernel.ports import HotStore
 from rosfit.kernel.work import Work
-from rosfit.telemetry.models import MADE_UP, Frame, Item, Sample
+from rosfit.telemetry.models import MADE_UP, Frame, FrameInfo, Item, Sample
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +87,7 @@ class LatestValues:
         if samples:
             await self._hot.put_latest({key: _latest(sample) for key, sample in samples.items()})
         for (device_id, name), frame in frames.items():
-            await self._hot.put_frame(device_id, name, _pack(frame))
+            await self._hot.put_frame(device_id, name, _pack(frame), _encode(FrameInfo.of(name, frame)))
 
 
 def _latest(sample: Sample) -> tuple[float, bytes]:

@@ -27,10 +27,14 @@ log = structlog.get_logger(__name__)
 _LATEST = "rosfit:latest:"
 _TIMES = "rosfit:latest-times:"
 _FRAME = "rosfit:frame:"
+_FRAMES = "rosfit:frames:"
 _RATE = "rosfit:rate:"
 _FEED = "rosfit:feed"
 
 FRAME_TTL_S = 7 * 86_400
+
+# A device that makes up names without end has its list forgotten; the frames stay where they are.
+FRAME_NAMES_LIMIT = 256
 
 # Keeps newer samples only. KEYS are value hash and time hash in turn, ARGV stream, time, JSON in turn.
 # A device whose hash is missing is left alone: it is rebuilt from the database, whole, when somebody asks.
@@ -149,9 +153,22 @@ class RedisStore:
             for start in range(0, len(keys), 1000):
                 await self._redis.unlink(*keys[start : start + 1000])
 
-    async def put_frame(self, device_id: str, name: str, frame: bytes) -> None:
+    async def put_frame(self, device_id: str, name: str, frame: bytes, about: bytes) -> None:
+        known = f"{_FRAMES}{device_id}"
         with _available():
-            await self._redis.set(f"{_FRAME}{device_id}:{name}", frame, ex=FRAME_TTL_S)
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.set(f"{_FRAME}{device_id}:{name}", frame, ex=FRAME_TTL_S)
+                pipe.hset(known, name, about)
+                pipe.expire(known, FRAME_TTL_S)
+                pipe.hlen(known)
+                *_, names = await pipe.execute()
+            if names > FRAME_NAMES_LIMIT:
+                await self._redis.unlink(known)
+
+    async def frames(self, device_id: str) -> dict[str, bytes]:
+        with _available():
+            found: dict[bytes, bytes] = await self._redis.hgetall(f"{_FRAMES}{device_id}")  # type: ignore[assignment]
+        return {name.decode(): about for name, about in found.items()}
 
     async def frame(self, device_id: str, name: str) -> bytes | None:
         with _available():

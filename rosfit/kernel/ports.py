@@ -81,9 +81,15 @@ class HotStore(Protocol):
         """Drop every latest value: they may be older than the database."""
         ...
 
-    async def put_frame(self, device_id: str, name: str, frame: bytes) -> None: ...
+    async def put_frame(self, device_id: str, name: str, frame: bytes, about: bytes) -> None:
+        """Keep the newest frame of a name, and beside it what lists say of it (JSON)."""
+        ...
 
     async def frame(self, device_id: str, name: str) -> bytes | None: ...
+
+    async def frames(self, device_id: str) -> dict[str, bytes]:
+        """What `put_frame` was told about each name."""
+        ...
 
     async def count_request(self, key: str, limit: int) -> float:
         """Count one request of `key` in a window of a second; 0 when allowed, else seconds to wait."""

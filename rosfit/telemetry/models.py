@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from rosfit.kernel.clock import WireTime
+from rosfit.kernel.clock import WireTime, format_time
 
 Function = Literal["avg", "min", "max", "sum", "count", "last", "p50", "p95"]
 FUNCTIONS: tuple[Function, ...] = Function.__args__  # type: ignore[attr-defined]
@@ -97,6 +97,19 @@ class Frame(msgspec.Struct, frozen=True):
     time: datetime
     content_type: str
     data: bytes
+
+
+class FrameInfo(msgspec.Struct, frozen=True):
+    """A frame without its bytes; `size` counts them."""
+
+    name: str
+    time: WireTime
+    content_type: str
+    size: int
+
+    @classmethod
+    def of(cls, name: str, frame: Frame) -> FrameInfo:
+        return cls(name, format_time(frame.time), frame.content_type, len(frame.data))
 
 
 class NewDeadLetter(msgspec.Struct, frozen=True, gc=False):

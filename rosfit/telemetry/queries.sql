@@ -26,6 +26,10 @@ ON CONFLICT (device_id, name) DO UPDATE
 SET time = excluded.time, content_type = excluded.content_type, data = excluded.data
 WHERE device_frames.time <= excluded.time
 
+-- name: list_frames
+SELECT name, wire_time(time) AS time, content_type, octet_length(data) AS size
+FROM device_frames WHERE device_id = %(device_id)s
+
 -- name: get_frame
 SELECT time, content_type, data FROM device_frames WHERE device_id = %(device_id)s AND name = %(name)s
 

@@ -17,6 +17,7 @@ from rosfit.telemetry.models import (
     MADE_UP,
     DeadLetter,
     Frame,
+    FrameInfo,
     Item,
     LogLine,
     NewAlert,
@@ -67,6 +68,12 @@ async def upsert_frame(connection: Connection, device_id: str, name: str, frame:
             "data": frame.data,
         },
     )
+
+
+async def list_frames(connection: Connection, device_id: str) -> list[FrameInfo]:
+    cursor = connection.cursor(row_factory=dict_row)
+    await cursor.execute(QUERIES["list_frames"], {"device_id": device_id})
+    return msgspec.convert(await cursor.fetchall(), list[FrameInfo])
 
 
 async def get_frame(connection: Connection, device_id: str, name: str) -> Frame | None:

@@ -15,7 +15,7 @@ from rosfit.kernel.ports import HotStore
 from rosfit.kernel.work import Work
 from rosfit.telemetry import repository
 from rosfit.telemetry.errors import FrameNotFoundError, SeriesRequestError
-from rosfit.telemetry.models import Frame, Function, Item, LogLine, Order, Series, SeriesLine
+from rosfit.telemetry.models import Frame, FrameInfo, Function, Item, LogLine, Order, Series, SeriesLine
 from rosfit.telemetry.partitions import missing_partitions
 from rosfit.telemetry.series import FIELD_LIMIT, align, bucket_for, bucket_starts, parse_bucket, with_gaps
 
@@ -24,6 +24,7 @@ _END = datetime.max.replace(tzinfo=now().tzinfo)
 
 _decode_item = msgspec.json.Decoder(Item).decode
 _decode_frame = msgspec.msgpack.Decoder(Frame).decode
+_decode_info = msgspec.json.Decoder(FrameInfo).decode
 
 
 async def raw(
@@ -118,6 +119,17 @@ async def frame(work: Work, hot: HotStore, device_id: str, name: str) -> Frame:
     if found is None:
         raise FrameNotFoundError(f"{device_id} has sent nothing on blob/{name[:64]}; see which blobs it publishes")
     return found
+
+
+async def frames(work: Work, hot: HotStore, device_id: str) -> list[FrameInfo]:
+    """The newest frame of every name, without its bytes: what a silent robot showed last."""
+    found = {info.name: info for info in await repository.list_frames(work.connection, device_id)}
+    with contextlib.suppress(UnavailableError):
+        for about in (await hot.frames(device_id)).values():
+            info = _decode_info(about)
+            # The hot store's bytes are the ones that `frame` gives.
+            found[info.name] = info
+    return [found[name] for name in sorted(found)]
 
 
 async def add_partitions(work: Work) -> int:

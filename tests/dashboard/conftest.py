@@ -36,7 +36,7 @@ from rosfit.dashboard import routes, template_config
 from rosfit.dashboard.access import COOKIE
 from rosfit.infra.embedded.ports import free_port
 from rosfit.infra.postgres import make_pool, migrate
-from rosfit.infra.redis import open_store
+from rosfit.infra.redis import RedisStore, open_store
 from rosfit.kernel.feed import Feed
 from rosfit.kernel.work import Work
 from rosfit.settings import Settings
@@ -183,6 +183,7 @@ class Site:
     client: httpx.AsyncClient
     app: Litestar
     feed: Feed
+    hot: RedisStore
     settings: Settings
 
     async def sign_in_as(self, role: Role, *, only_tags: Sequence[str] = ()) -> None:
@@ -239,7 +240,7 @@ async def site(
         injected |= {"settings": settings, "broker_access": object()}
         transport = httpx.ASGITransport(app=app)
         client = httpx.AsyncClient(transport=transport, base_url=BASE, headers={"Accept": "text/html"})
-        yield Site(parts, await stack.enter_async_context(client), app, feed, settings)
+        yield Site(parts, await stack.enter_async_context(client), app, feed, store, settings)
 
 
 @pytest.fixture(scope="session")

@@ -34,9 +34,10 @@ from rosfit.dashboard.access import COOKIE, safe_next
 from rosfit.dashboard.rendering import Page, make_environment
 from rosfit.fleet import service as devices
 from rosfit.fleet.models import NewDevice
+from rosfit.infra.redis import FRAME_NAMES_LIMIT
 from rosfit.kernel.clock import now
 from rosfit.telemetry import repository as telemetry
-from rosfit.telemetry.models import Frame, NewLog, Sample
+from rosfit.telemetry.models import Frame, FrameInfo, NewLog, Sample
 from tests.dashboard.conftest import BASE, Site
 
 HTMX = {"HX-Request": "true"}
@@ -282,6 +283,28 @@ async def test_what_a_device_sends_is_never_run_as_a_page(site: Site) -> None:
     assert (await site.client.get("/robots/bot/frame/none")).status_code == 404
 
 
+async def test_a_silent_robot_s_last_pictures_are_known(site: Site) -> None:
+    """Those that came with QoS 1 from the database, others from the hot store, whose word is newer."""
+    await site.sign_in_as("viewer")
+    await add_robot(site, "bot")
+    old, new = Frame(now() - timedelta(hours=1), "image/png", b"12"), Frame(now(), "image/jpeg", b"1234")
+    async with site.edge.open_work() as work:
+        for name in ("front", "rear"):
+            await telemetry.upsert_frame(work.connection, "bot", name, old)
+    for name in ("front", "top"):
+        await site.hot.put_frame("bot", name, b"", msgspec.json.encode(FrameInfo.of(name, new)))
+    page = (await site.client.get("/robots/bot")).text
+    frames = msgspec.json.decode(page.split('id="robot-state">')[1].split("</script>")[0])["frames"]
+    assert [(one["name"], one["content_type"], one["size"]) for one in frames] == [
+        ("front", "image/jpeg", 4),
+        ("rear", "image/png", 2),
+        ("top", "image/jpeg", 4),
+    ]
+    for number in range(FRAME_NAMES_LIMIT + 1):
+        await site.hot.put_frame("bot", f"made-up-{number}", b"", msgspec.json.encode(FrameInfo.of("x", new)))
+    assert len(await site.hot.frames("bot")) < FRAME_NAMES_LIMIT
+
+
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
@@ -398,7 +421,7 @@ def queries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ("/", {}, 6),
         ("/", HTMX, 4),
         # The first look at a robot rebuilds its newest values: streams and samples.
-        ("/robots/bot", {}, 6),
+        ("/robots/bot", {}, 7),
         ("/robots/bot/series.json?stream=odom&field=x&field=y", {}, 4),
         ("/robots/bot/logs.json", {}, 3),
         ("/robots/bot/checklist", HTMX, 4),

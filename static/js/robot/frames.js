@@ -53,6 +53,7 @@ class CameraFrame {
   }
 
   announced({ content_type, size, time }) {
+    if (time < this.#wanted) return;
     this.kind = content_type;
     this.description = `${content_type}, ${Math.ceil(size / 1024)} KiB`;
     if (!SHOWN.test(content_type) || this.#noPicture) return this.#describe(time);

@@ -74,6 +74,7 @@ function showPanels() {
 function begin() {
   const state = JSON.parse(byId("robot-state").textContent);
   for (const { stream, received_at, payload } of state.samples) take(stream, { time: received_at, payload });
+  for (const frame of state.frames) take(`blob/${frame.name}`, { payload: frame });
   logs.replace(state.logs);
   charts.start(defaults());
 }
@@ -85,6 +86,7 @@ document.addEventListener("snapshot", (event) => {
   setServerTime(state.now);
   showDevice(state.device);
   for (const { stream, received_at, payload } of state.samples) take(stream, { time: received_at, payload });
+  for (const frame of state.frames) take(`blob/${frame.name}`, { payload: frame });
   showPanels();
   connections += 1;
   // The first one is as new as the page; after a break there is something to make up for.
