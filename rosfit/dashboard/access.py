@@ -47,6 +47,8 @@ async def provide_actor(request: AnyRequest, work: NamedDependency[Work], edge: 
     actor = await accounts.session_actor(work, token) if token else None
     if actor is None:
         raise SignInNeededError("/setup" if await accounts.needs_setup(work) else "/sign-in")
+    # For the log of requests, which names who made each.
+    request.scope["actor"] = actor  # type: ignore[typeddict-unknown-key]
     right = request.route_handler.opt["right"]
     if not actor.may(right):
         await _record_denial(request, edge, actor)

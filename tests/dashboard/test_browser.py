@@ -322,3 +322,84 @@ async def test_a_page_comes_back_after_the_server_was_away(
         await robot.say("telemetry/odom", odometry(3, 4, 0.125))
         await expect(page.get_by_role("article", name="odom")).to_contain_text("0.125")
     assert [line for line in complaints.lines if "Content Security Policy" in line or "exception" in line] == []
+
+
+async def test_what_cannot_be_undone_is_asked_about_first(
+    place: Place, browser: Browser, complaints: Complaints
+) -> None:
+    """By keyboard alone: a key is made, its secret shown once, kept after Cancel and gone after Revoke."""
+    page = await place.page(browser, complaints)
+    await page.goto(f"{place.base}/keys/new")
+    await page.get_by_label("Name").fill("Throwaway")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#secret")).to_contain_text("rf")
+    secret = await page.locator("#secret").inner_text()
+    await page.get_by_role("link", name="I have kept it").click()
+    revoke = page.get_by_role("button", name="Revoke Throwaway")
+    dialog = page.get_by_role("dialog", name="Revoke the key “Throwaway”?")
+    await revoke.press("Enter")
+    await expect(dialog).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(dialog).to_be_hidden()
+    assert httpx.get(f"{place.base}/api/v1/devices", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
+    await revoke.press("Enter")
+    await dialog.get_by_role("button", name="Revoke").press("Enter")
+    await expect(revoke).to_have_count(0)
+    assert complaints.lines == []
+
+
+async def test_a_query_shows_what_it_finds_while_it_is_written(
+    place: Place, browser: Browser, complaints: Complaints
+) -> None:
+    for device_id in ("query-1", "query-2"):
+        place.add_robot(device_id)
+    page = await place.page(browser, complaints)
+    await page.goto(f"{place.base}/groups/new?kind=query")
+    await page.get_by_label("Name").fill("Queried")
+    await page.get_by_label("Query").press_sequentially("id:query-1,query-2", delay=5)
+    await expect(page.locator("#look")).to_contain_text("2 robots now")
+    await page.get_by_label("Query").fill("wheels>4")
+    await expect(page.locator("#look")).to_contain_text("'wheels' is no field")
+    await page.get_by_label("Query").fill("id:query-1")
+    await expect(page.locator("#look")).to_contain_text("1 robot now")
+    await page.get_by_role("button", name="Save query").click()
+    await page.get_by_role("link", name="Show in fleet").click()
+    await expect(page.locator("tr[data-device]")).to_have_count(1)
+    await page.get_by_role("searchbox").fill("wheels>4")
+    await expect(page.get_by_role("alert")).to_contain_text("'wheels' is no field")
+    await page.get_by_role("searchbox").fill("id:query-1")
+    await expect(page.locator("tr[data-device]")).to_have_count(1)
+    assert complaints.lines == []
+
+
+@pytest.mark.parametrize("phone", [False, True], ids=["desk", "phone"])
+async def test_pages_about_access_fit_their_screen(
+    place: Place, browser: Browser, complaints: Complaints, phone: bool
+) -> None:
+    """Also with names as long as they may be, and with what is shown once."""
+    device_id = f"access-bot-{phone}".lower()
+    place.add_robot(device_id, name="A robot with a rather long name " * 4)
+    page = await place.page(browser, complaints, phone=phone)
+    width = (PHONE if phone else DESK)["width"]
+
+    async def fits() -> None:
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width, page.url
+        inner = "[...document.querySelectorAll('.panel')].every((one) => one.scrollWidth <= one.clientWidth + 1)"
+        assert await page.evaluate(inner), page.url
+
+    for path, button in (("/enrolment/new", "Make the token"), ("/keys/new", "Make the key")):
+        await page.goto(place.base + path)
+        await fits()
+        await page.get_by_label("Name").fill("x" * 90)
+        await page.get_by_role("button", name=button).click()
+        await expect(page.locator("pre").first).to_be_visible()
+        await fits()
+    await page.goto(f"{place.base}/robots/{device_id}/credentials")
+    await page.get_by_role("button", name="New credential").click()
+    await expect(page.locator("#token")).to_be_visible()
+    await fits()
+    lists = ("people", "people/new", "keys", "groups", "enrolment", "audit", f"robots/{device_id}/credentials")
+    for path in lists:
+        await page.goto(f"{place.base}/{path}")
+        await fits()
+    assert complaints.lines == []
