@@ -155,8 +155,10 @@ async def renew_lease(connection: Connection, device_id: str, lease_id: str) -> 
     return await (await connection.execute(QUERIES["renew_lease"], values)).fetchone() is not None
 
 
-async def drop_lease(connection: Connection, device_id: str, lease_id: str) -> None:
-    await connection.execute(QUERIES["drop_lease"], {"device_id": device_id, "lease_id": lease_id})
+async def drop_lease(connection: Connection, device_id: str, lease_id: str) -> bool:
+    """False when somebody else has taken it over."""
+    dropped = await connection.execute(QUERIES["drop_lease"], {"device_id": device_id, "lease_id": lease_id})
+    return dropped.rowcount > 0
 
 
 async def insert_task(connection: Connection, task: dict[str, Any]) -> None:

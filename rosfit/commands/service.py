@@ -204,8 +204,8 @@ async def renew_lease(work: Work, lease: Lease) -> bool:
 
 
 async def drop_lease(work: Work, lease: Lease) -> None:
-    await repository.drop_lease(work.connection, lease.device_id, lease.lease_id)
-    work.announce(_lease_event(lease.device_id, None))
+    if await repository.drop_lease(work.connection, lease.device_id, lease.lease_id):
+        work.announce(_lease_event(lease.device_id, None))
 
 
 def _lease_event(device_id: str, lease: Lease | None) -> Event:
