@@ -14,17 +14,20 @@ from rosfit.assets import asset_folder
 from rosfit.dashboard import (
     adding,
     audit,
+    commands,
     credentials,
     enrolment,
     fleet,
     groups,
     keys,
     oidc,
+    parameters,
     people,
     robot,
     signing_in,
+    teleop,
 )
-from rosfit.dashboard.access import provide_actor, same_origin
+from rosfit.dashboard.access import provide_actor, provide_waiting_actor, same_origin
 from rosfit.dashboard.errors import error_page
 from rosfit.dashboard.rendering import fingerprint, template_config
 from rosfit.kernel.errors import RosfitError
@@ -37,7 +40,7 @@ _A_YEAR_S = 365 * 86_400
 
 def routes() -> list[ControllerRouterHandler]:
     """Every page and the static files. Each handler names its right in `opt`, or that it is public."""
-    return [_public_pages(), _pages(), *_static_files()]
+    return [_public_pages(), _pages(), _waiting_pages(), *_static_files()]
 
 
 def _public_pages() -> Router:
@@ -69,6 +72,12 @@ def _pages() -> Router:
             robot.robot_series,
             robot.robot_logs,
             robot.robot_frame,
+            commands.recent_commands,
+            commands.one_command,
+            commands.send_command,
+            commands.emergency_stop,
+            commands.cancel_command,
+            teleop.robot_driving,
             adding.show_form,
             adding.add_robot,
             adding.new_credential,
@@ -110,6 +119,18 @@ def _pages() -> Router:
         ],
         guards=[same_origin],
         dependencies={"actor": Provide(provide_actor)},
+        exception_handlers={RosfitError: error_page},
+        include_in_schema=False,
+    )
+
+
+def _waiting_pages() -> Router:
+    """What waits for a robot's answer, without a database connection of its own meanwhile."""
+    return Router(
+        "/",
+        route_handlers=[commands.robot_offers, parameters.robot_parameters, parameters.set_parameter],
+        guards=[same_origin],
+        dependencies={"actor": Provide(provide_waiting_actor)},
         exception_handlers={RosfitError: error_page},
         include_in_schema=False,
     )

@@ -56,6 +56,12 @@ async def provide_actor(request: AnyRequest, work: NamedDependency[Work], edge: 
     return actor
 
 
+async def provide_waiting_actor(request: AnyRequest, edge: NamedDependency[Opening]) -> Actor:
+    """For handlers that wait for a robot: they hold no database connection meanwhile."""
+    async with edge.open_work() as work:
+        return await provide_actor(request, work, edge)
+
+
 async def _record_denial(request: AnyRequest, edge: Opening, actor: Actor) -> None:
     """Only what would have changed something, and in work of its own, since the request's is rolled back."""
     if request.method in _SAFE_METHODS:

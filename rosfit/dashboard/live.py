@@ -26,6 +26,10 @@ LOG_LINES = 200
 STATUS_CHANGES = 500
 STREAMS = 256
 
+# Steps of commands and changed parameters of one robot between two looks; who drives is one thing at a time.
+STEPS = 500
+CHANGES = 500
+
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 
 _decode = msgspec.json.decode
@@ -106,7 +110,7 @@ class FleetWatch(_Subscriptions):
 
 
 class RobotWatch(_Subscriptions):
-    """The newest sample of each stream of one robot, its changes of status and the tail of its log."""
+    """The newest sample of each stream of one robot, its changes of status, the tail of its log, and its control."""
 
     def __init__(self, feed: Feed, device_id: str, first: bytes) -> None:
         super().__init__(feed)
@@ -116,11 +120,18 @@ class RobotWatch(_Subscriptions):
         self._battery: Event | None = None
         self._changes: deque[bytes] = deque(maxlen=STATUS_CHANGES)
         self._logs: deque[bytes] = deque(maxlen=LOG_LINES)
+        self._control: dict[str, deque[bytes]] = {
+            "commands": deque(maxlen=STEPS),
+            "params": deque(maxlen=CHANGES),
+            "teleop": deque(maxlen=1),
+        }
 
     def open(self) -> None:
         self._subscribe("telemetry", self._device_id, self._on_sample)
         self._subscribe("status", self._device_id, self._on_status)
         self._subscribe("logs", self._device_id, self._on_log)
+        for kind in self._control:
+            self._subscribe(kind, self._device_id, self._on_control)
         self.some.set()
 
     def _on_sample(self, event: Event) -> None:
@@ -138,6 +149,10 @@ class RobotWatch(_Subscriptions):
         self._logs.append(event.data)
         self.some.set()
 
+    def _on_control(self, event: Event) -> None:
+        self._control[event.kind].append(event.data)
+        self.some.set()
+
     def take(self) -> list[tuple[str, bytes]]:
         found = []
         if self._first is not None:
@@ -151,6 +166,10 @@ class RobotWatch(_Subscriptions):
         if self._logs:
             found.append(("logs", _array(self._logs)))
             self._logs.clear()
+        for kind, told in self._control.items():
+            if told:
+                found.append((kind, _array(told)))
+                told.clear()
         return found
 
     def _taken_samples(self) -> bytes:
@@ -161,6 +180,23 @@ class RobotWatch(_Subscriptions):
             for event in samples.values()
         ]
         return _encode({"now": format_time(now()), "battery": battery_of(battery), "samples": items})
+
+
+class TasksWatch(_Subscriptions):
+    """That something happened to a command, which may have begun or ended a task."""
+
+    def open(self) -> None:
+        self._subscribe("commands", ANY, self._on_command)
+
+    def _on_command(self, _: Event) -> None:
+        self._changed = True
+        self.some.set()
+
+    def take(self) -> list[tuple[str, bytes]]:
+        changed, self._changed = self._changed, False
+        return [("tasks-changed", b"{}")] if changed else []
+
+    _changed = False
 
 
 def battery_of(event: Event | None) -> float | None:

@@ -37,7 +37,17 @@ export function oncePerFrame(draw) {
 }
 
 export async function getJson(url, signal) {
-  const answer = await fetch(url, { headers: { Accept: "application/json" }, signal });
-  if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).detail ?? `HTTP ${answer.status}`);
-  return answer.json();
+  return read(await fetch(url, { headers: { Accept: "application/json" }, signal }));
+}
+
+/** A refusal is an Error with the server's `code`; one without `status` means that nobody answered. */
+export async function postJson(url, body = {}) {
+  const headers = { Accept: "application/json", "Content-Type": "application/json" };
+  return read(await fetch(url, { method: "POST", headers, body: JSON.stringify(body) }));
+}
+
+async function read(answer) {
+  if (answer.ok) return answer.json();
+  const { detail, code } = await answer.json().catch(() => ({}));
+  throw Object.assign(new Error(detail ?? `HTTP ${answer.status}`), { code, status: answer.status });
 }
