@@ -129,6 +129,7 @@ async def make_token(
 _ENROL = """\
 python3 - <<'EOF'
 import json, os, re, socket, time
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 address = {address}
@@ -136,8 +137,11 @@ device_id = re.sub("[^A-Za-z0-9_-]+", "-", socket.gethostname()).strip("-_")[:64
 
 def post(path, body):
     headers = {{"Content-Type": "application/json"}}
-    with urlopen(Request(address + path, json.dumps(body).encode(), headers)) as answer:
-        return json.load(answer)
+    try:
+        with urlopen(Request(address + path, json.dumps(body).encode(), headers)) as answer:
+            return json.load(answer)
+    except HTTPError as refused:
+        raise SystemExit("refused: " + json.load(refused)["detail"])
 
 asked = answer = post("", {{"token": {token}, "device_id": device_id}})
 while "token" not in answer:

@@ -23,6 +23,7 @@ from rosfit.accounts.rights import Right
 from rosfit.dashboard.audit import Changed, changes
 from rosfit.dashboard.enrolment import enrol_command
 from rosfit.fleet import certificates, credentials, enrolment, groups
+from rosfit.fleet import repository as fleet_repository
 from rosfit.fleet import service as devices
 from rosfit.fleet.authority import AuthorityFiles
 from rosfit.fleet.enrolment_models import EnrolmentRequest, NewEnrolmentToken, Waiting
@@ -528,14 +529,19 @@ async def test_tags_and_counts_of_others_are_not_told(site: Site) -> None:
 
 
 async def test_a_robot_out_of_reach_is_not_there_whatever_is_asked_of_it(site: Site) -> None:
-    """Every page about a robot answers as if it did not exist."""
+    """Every page about a robot answers as if it did not exist, and what it has stays."""
     await two_worlds(site)
+    async with site.edge.open_work() as work:
+        theirs = await credentials.issue(work, "secret-1", credentials.Wanted(), str)
+        ends = now() + timedelta(days=1)
+        await fleet_repository.insert_certificate(work.connection, "abc", "secret-1", "fingerprint", ends)
     handlers = handlers_with_device(site)
     assert len(handlers) >= 12
     rotation = {"kind": "password", "overlap_hours": "24", "ttl_hours": "8766", "csr": "x"}
     for handler in handlers:
         for pattern in handler.paths:
             path = re.sub(r"\{device_id:str\}", "secret-1", pattern)
+            path = path.replace("{credential_id:str}", theirs.id).replace("{serial:str}", "abc")
             path = re.sub(r"\{\w+:\w+\}", "x", path)
             for method in handler.http_methods - {"HEAD", "OPTIONS"}:
                 asked = site.client.build_request(
@@ -543,6 +549,11 @@ async def test_a_robot_out_of_reach_is_not_there_whatever_is_asked_of_it(site: S
                 )
                 answer = await site.client.send(asked)
                 assert answer.status_code == 404, (method, path)
+    async with site.edge.open_work() as work:
+        (credential,) = await credentials.list_for(work, "secret-1")
+        (certificate,) = await certificates.list_for(work, "secret-1")
+    assert credential.revoked_at is None
+    assert certificate.revoked_at is None
 
 
 @pytest.mark.parametrize(

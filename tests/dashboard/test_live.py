@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
 
+from rosfit.app import make_app
 from rosfit.dashboard import live
-from rosfit.dashboard.live import FleetWatch, RobotWatch, event_stream
+from rosfit.dashboard.live import FleetWatch, RobotWatch, event_stream, stop_of
 from rosfit.kernel.feed import Event, Feed
+from rosfit.settings import Settings
 
 
 def sample(device_id: str, stream: str, payload: str, at: str = "2026-03-30T10:00:00.000Z") -> Event:
@@ -112,3 +116,12 @@ async def test_a_browser_that_goes_away_is_forgotten(feed: Feed) -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert not feed.wanted("telemetry", "bot-01")
+
+
+async def test_the_application_hands_the_server_s_end_to_the_streams() -> None:
+    """The same event, not a copy that nobody sets."""
+    stop = asyncio.Event()
+    parts = ("metrics", "feed", "hot", "broker_access", "hash_device_token", "setup_token", "publisher", "signer")
+    edge: Any = SimpleNamespace(settings=Settings(), **dict.fromkeys(parts))
+    request: Any = SimpleNamespace(app=make_app(edge, stop))
+    assert stop_of(request) is stop
