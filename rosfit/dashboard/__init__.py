@@ -14,6 +14,7 @@ from rosfit.assets import asset_folder
 from rosfit.dashboard import (
     adding,
     audit,
+    bulk,
     commands,
     credentials,
     enrolment,
@@ -25,6 +26,7 @@ from rosfit.dashboard import (
     people,
     robot,
     signing_in,
+    tasks,
     teleop,
 )
 from rosfit.dashboard.access import provide_actor, provide_waiting_actor, same_origin
@@ -78,6 +80,15 @@ def _pages() -> Router:
             commands.emergency_stop,
             commands.cancel_command,
             teleop.robot_driving,
+            bulk.show_form,
+            bulk.preview_bulk,
+            bulk.send_bulk,
+            bulk.show_bulk,
+            tasks.show_tasks,
+            tasks.task_events,
+            tasks.show_task_form,
+            tasks.create_task,
+            tasks.cancel_task,
             adding.show_form,
             adding.add_robot,
             adding.new_credential,

@@ -171,7 +171,7 @@ async def test_a_typed_form_asks_the_robot_and_shows_each_step_and_the_result(
             "in_progress",
             "succeeded",
         ]
-        await expect(row.locator(".facts")).to_contain_text('"at": "dock"')
+        await expect(row.locator(".command-facts")).to_contain_text('"at": "dock"')
         await row.get_by_role("button", name="Run again").click()
         again = await bot.next_asked()
         assert (again["command"], again["data"]) == ("navigate_to", data)
@@ -500,4 +500,66 @@ async def test_pages_fit_their_screen(
             pad = await page.locator("#pad").bounding_box()
             assert pad
             assert pad["width"] >= 180
+    assert complaints.lines == []
+
+
+# One command for many, and tasks
+
+
+async def test_one_command_for_many_shows_who_is_left_out_and_each_one_s_progress(
+    server: RunningServer, browser: Browser, complaints: Complaints
+) -> None:
+    server.admin.device("b-3", tags=["hall"])
+    with robot(server, "b-1", tags=["hall"]) as one, robot(server, "b-2", tags=["hall"]) as two:
+        page = await open_page(server, browser, complaints, "/?tag=hall")
+        await page.get_by_role("button", name="Send command").click()
+        look = page.locator("#bulk-look")
+        await expect(look).to_contain_text("2 robots would get it: b-1, b-2")
+        await look.locator("summary").click()
+        await expect(look).to_contain_text("b-3 has never connected")
+        await page.get_by_role("textbox", name="Query").fill("tag:nothing")
+        await expect(look).to_contain_text("0 robots")
+        await page.get_by_role("textbox", name="Query").fill("tag:hall")
+        await expect(look).to_contain_text("2 robots")
+        await page.get_by_label("Command", exact=True).fill("return_to_dock")
+        await page.locator("#dialog-body textarea").fill('{"fast": true}')
+        await page.get_by_role("button", name="Send", exact=True).click()
+        first, second = await one.next_asked(), await two.next_asked()
+        assert (first["command"], first["data"]) == ("return_to_dock", {"fast": True})
+        await expect(page.locator("#bulk-b-1")).to_have_attribute("data-status", "delivered")
+        one.device.answer(first, "succeeded")
+        two.device.answer(second, "failed", error={"code": "E7", "message": "the dock is taken"})
+        await expect(page.locator("#bulk-b-1")).to_have_attribute("data-status", "succeeded")
+        await expect(page.locator("#bulk-b-2")).to_contain_text("the dock is taken")
+        await expect(page.locator("#bulk-rows")).to_contain_text("2 of 2 ended")
+    assert [entry["action"] for entry in server.admin.got("/audit", action="command.bulk")["items"]]
+    assert complaints.lines == []
+
+
+async def test_tasks_queue_run_end_and_are_cancelled_on_a_live_page(
+    server: RunningServer, browser: Browser, complaints: Complaints
+) -> None:
+    with robot(server, "q-1") as bot:
+        page = await open_page(server, browser, complaints, "/tasks")
+        for name in ("deliver", "sweep"):
+            await page.get_by_role("button", name="New task").click()
+            await page.get_by_label("Type").fill(name)
+            await page.get_by_label("Robot", exact=True).fill("q-1")
+            await page.get_by_label("Parameters").fill('{"to": "A"}')
+            await page.get_by_role("button", name="Queue it").click()
+            await expect(page.locator("#add-dialog")).to_be_hidden()
+        request = await bot.next_asked()
+        assert (request["command"], request["data"]) == ("deliver", {"to": "A"})
+        running = page.locator("[data-status=running]")
+        await expect(running).to_contain_text("deliver", timeout=10_000)
+        waiting = page.get_by_label("Queue of q-1")
+        await expect(waiting).to_contain_text("sweep")
+        bot.device.answer(request, "failed", error={"code": "E1", "message": "no shelf"})
+        await expect(page.locator("[data-status=failed]")).to_contain_text("no shelf", timeout=10_000)
+        await expect(running).to_contain_text("sweep", timeout=10_000)
+        await running.get_by_role("button", name="Cancel").click()
+        asked = [await bot.next_asked(), await bot.next_asked()]
+        assert [one["command"] for one in asked] == ["sweep", "cancel"]
+        bot.device.answer(asked[0], "cancelled")
+        await expect(page.locator("[data-status=cancelled]")).to_contain_text("sweep", timeout=10_000)
     assert complaints.lines == []

@@ -20,6 +20,7 @@ from rosfit.accounts.models import Role
 from rosfit.dashboard import (
     adding,
     audit,
+    bulk,
     credentials,
     enrolment,
     errors,
@@ -29,6 +30,7 @@ from rosfit.dashboard import (
     people,
     robot,
     signing_in,
+    tasks,
 )
 from rosfit.dashboard.access import COOKIE, safe_next
 from rosfit.dashboard.rendering import Page, make_environment
@@ -448,7 +450,21 @@ async def test_a_page_costs_so_many_queries(
 
 PAGES = [
     page
-    for module in (adding, audit, credentials, enrolment, errors, fleet, groups, keys, people, robot, signing_in)
+    for module in (
+        adding,
+        audit,
+        bulk,
+        credentials,
+        enrolment,
+        errors,
+        fleet,
+        groups,
+        keys,
+        people,
+        robot,
+        signing_in,
+        tasks,
+    )
     for page in vars(module).values()
     if isinstance(page, type) and issubclass(page, Page) and page is not Page
 ]

@@ -145,7 +145,7 @@ class CommandRow {
     const { data, result, error, created_by, command_id } = this.command;
     this.body.replaceChildren(
       el("ol", { class: "steps" }, ...this.#steps.map(stepLine)),
-      el("dl", { class: "facts" }, ...fact("Data", data), ...fact("Result", result), ...fact("Error", error), ...fact("By", created_by), ...fact("Id", command_id)),
+      el("dl", { class: "command-facts" }, ...fact("Data", data), ...fact("Result", result), ...fact("Error", error), ...fact("By", created_by), ...fact("Id", command_id)),
       this.#actions() ?? "",
     );
   }
