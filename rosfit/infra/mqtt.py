@@ -13,7 +13,7 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 import aiomqtt
 import structlog
-from paho.mqtt.client import PUBACK
+from paho.mqtt.client import PINGREQ, PUBACK
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -42,7 +42,20 @@ NEVER_EXPIRES = 0xFFFF_FFFF
 
 _DEFAULT_PORT = {"mqtt": 1883, "mqtts": 8883, "ws": 8083, "wss": 8084}
 
-def make_client(url: str, identifier: str, properties: Properties | None = None) -> aiomqtt.Client:
+# Mosquitto 2.0.11 forgets the receive-maximum at each acknowledgement: with a backlog it had 44,000 messages in
+# flight. So we stop reading ourselves, which leaves the rest to the broker and to TCP.
+PAUSE_ABOVE = 4_000
+RESUME_BELOW = 2_000
+
+# Anything that arrives is a sign of life; after this long without one the broker is asked, and after twice given up.
+# Less than half the heartbeat timeout, so that a dead connection is not taken for silent devices.
+SILENCE_S = 10.0
+PINGREQ_PACKET = b"\xc0\x00"
+
+
+def make_client(
+    url: str, identifier: str, properties: Properties | None = None, *, keepalive: int = 10
+) -> aiomqtt.Client:
     """A client for `mqtt://`, `mqtts://`, `ws://` or `wss://` that resumes its session."""
     parts = urlsplit(url)
     web = parts.scheme in {"ws", "wss"}
@@ -58,8 +71,7 @@ def make_client(url: str, identifier: str, properties: Properties | None = None)
         transport="websockets" if web else "tcp",
         websocket_path=(parts.path or "/mqtt") if web else None,
         tls_context=ssl.create_default_context() if parts.scheme in {"mqtts", "wss"} else None,
-        # Half the heartbeat timeout and less, so that a dead connection is not taken for silent devices.
-        keepalive=10,
+        keepalive=keepalive,
         timeout=10,
         # Without it a batch of acknowledgements waits 40 ms for the broker's delayed ACK.
         socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
@@ -71,6 +83,58 @@ def _connect_properties() -> Properties:
     properties.SessionExpiryInterval = NEVER_EXPIRES
     properties.ReceiveMaximum = RECEIVE_MAXIMUM
     return properties
+
+
+class _Link:
+    """One connection's bytes: read by the tap, paused while too much is unacknowledged, watched for silence."""
+
+    def __init__(self, paho: Any, take: Callable[[Publish], None]) -> None:
+        self._paho = paho
+        self._take = take
+        self._loop = asyncio.get_running_loop()
+        self._tap: PublishTap | None = None
+        self._unacknowledged = 0
+        self._paused = False
+        self._opened = paho.on_socket_open
+        paho.on_socket_open = self._tap_in
+
+    def _tap_in(self, _paho: Any, userdata: Any, sock: Any) -> None:
+        # Before the first byte: a resumed session sends what it has right behind the CONNACK.
+        self._paho._sock = self._tap = PublishTap(sock, self._count)
+        self._opened(self._paho, userdata, sock)
+
+    def _count(self, publish: Publish) -> None:
+        if publish.qos:
+            self._unacknowledged += 1
+            if self._unacknowledged > PAUSE_ABOVE and not self._paused and self._tap is not None:
+                self._paused = True
+                self._loop.remove_reader(self._tap.fileno())
+        self._take(publish)
+
+    def acknowledged(self, count: int) -> None:
+        self._unacknowledged -= count
+        if self._paused and self._unacknowledged < RESUME_BELOW and self._tap is not None:
+            self._paused = False
+            self._loop.add_reader(self._tap.fileno(), self._read)
+
+    def _read(self) -> None:
+        """What aiomqtt's own reader does, which cannot be had again once it was taken off the loop."""
+        self._paho.loop_read()
+        while self._paho._sock is not None and self._tap is not None and self._tap.pending():
+            self._paho.loop_read()
+
+    async def watch(self, disconnected: asyncio.Future[None]) -> None:
+        """Until the connection ends. Raises MqttError when the broker has fallen silent."""
+        while not disconnected.done():
+            await asyncio.wait({disconnected}, timeout=SILENCE_S / 2)
+            if self._paused or self._tap is None:
+                continue
+            silent_s = time.monotonic() - self._tap.read_at
+            if silent_s > 2 * SILENCE_S:
+                raise aiomqtt.MqttError(f"the broker has been silent for {silent_s:.0f} s")
+            if silent_s > SILENCE_S:
+                self._paho._packet_queue(PINGREQ, bytearray(PINGREQ_PACKET), 0, 0)
+        disconnected.result()
 
 
 class IngestSession:
@@ -93,6 +157,7 @@ class IngestSession:
         self._client: aiomqtt.Client | None = None
         self._connected_at: float | None = None
         self._session = 0
+        self._link: _Link | None = None
 
     @property
     def connected(self) -> bool:
@@ -108,7 +173,7 @@ class IngestSession:
         return messages
 
     def acknowledge(self, messages: Sequence[Incoming]) -> None:
-        if self._client is None:
+        if self._client is None or self._link is None:
             return
         acks = bytearray()
         for message in messages:
@@ -117,6 +182,7 @@ class IngestSession:
         if acks:
             # As `paho.ack` would, but for the whole batch in one write: 1,000 system calls fewer.
             self._client._client._packet_queue(PUBACK, acks, 0, 0)
+            self._link.acknowledged(len(acks) // 4)
 
     async def run(self) -> None:
         """Connect, and connect again with backoff and jitter, until cancelled."""
@@ -133,27 +199,22 @@ class IngestSession:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncio.Future[None]]:
-        client = make_client(self._url, self._identifier, _connect_properties())
+        # paho's own pings would wait for their answer behind a backlog and take the connection for dead.
+        client = make_client(self._url, self._identifier, _connect_properties(), keepalive=0)
         paho = client._client
         paho.disable_logger()
         self._session += 1
-        opened = paho.on_socket_open
-        assert opened is not None, "aiomqtt reads from the socket"
-
-        def tap(_paho: Any, userdata: Any, sock: Any) -> None:
-            # Before the first byte: a resumed session sends what it has right behind the CONNACK.
-            paho._sock = PublishTap(sock, self._take)
-            opened(paho, userdata, sock)
-
-        paho.on_socket_open = tap
+        link = self._link = _Link(paho, self._take)
         async with client:
             self._client = client
+            watch = asyncio.ensure_future(link.watch(client._disconnected))
             try:
                 await self._resubscribe(client)
                 log.info("ingest_connected", slot=self._identifier)
                 self._connected_at = time.monotonic()
-                yield client._disconnected
+                yield watch
             finally:
+                watch.cancel()
                 self._client = None
                 self._connected_at = None
 

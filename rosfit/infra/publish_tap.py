@@ -8,6 +8,7 @@ other packets (CONNACK, SUBACK, PINGRESP, DISCONNECT) pass through to it unchang
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -49,6 +50,8 @@ class PublishTap:
         self._buffer = bytearray()
         # Bytes at the front of the buffer that belong to a packet for paho.
         self._through = 0
+        # When anything came, on the monotonic clock: a sign of the broker's life.
+        self.read_at = time.monotonic()
 
     def recv(self, size: int) -> bytes:
         """Bytes of packets other than PUBLISH; BlockingIOError when there are none."""
@@ -78,6 +81,7 @@ class PublishTap:
         if not data:
             raise ConnectionResetError("the broker closed the connection")
         self._buffer += data
+        self.read_at = time.monotonic()
 
     def _sift(self) -> None:
         """Take every whole PUBLISH from the front; stop at a packet for paho or at an incomplete one."""
