@@ -131,6 +131,7 @@ class Bridge:
     services: tuple[down.Service, ...]
     actions: tuple[down.Action, ...]
     parameters: tuple[down.Parameters, ...]
+    commands: down.Commands
     heartbeat: Heartbeat
     spool: Spool
     limits: Limits
@@ -350,6 +351,7 @@ BRIDGE = Section(
         "services": Key(list_of(down.SERVICE), ()),
         "actions": Key(list_of(down.ACTION), ()),
         "parameters": Key(list_of(down.PARAMETERS), ()),
+        "commands": Key(down.COMMANDS, down.COMMANDS.defaults()),
         "heartbeat": Key(HEARTBEAT, HEARTBEAT.defaults()),
         "spool": Key(SPOOL, SPOOL.defaults()),
         "limits": Key(LIMITS, LIMITS.defaults()),

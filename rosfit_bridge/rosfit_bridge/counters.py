@@ -21,6 +21,12 @@ class Counters:
     too_large: int = 0
     refused: int = 0
     connects: int = 0
+    commands: int = 0
+    repeated: int = 0
+    bad_commands: int = 0
+    injected: int = 0
+    not_injected: int = 0
+    stale: int = 0
 
     def as_dict(self) -> dict[str, int]:
         return asdict(self)

@@ -26,7 +26,7 @@ from rosfit_bridge.counters import Counters
 from rosfit_bridge.envelope import Outgoing
 from rosfit_bridge.holdback import Holdback
 from rosfit_bridge.outbox import Outbox
-from rosfit_bridge.paho_client import Connack, Peer, new_client, properties_of, refusal_of
+from rosfit_bridge.paho_client import Connack, Peer, new_client, properties_of, refusal_of, session_of
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,10 @@ class Link:
         self.lock = lock
         self.state = LinkState()
         self.on_progress: Callable[[], None] = lambda: None
+        # Called at once, by the link's thread, when a connection has ended.
+        self.on_lost: Callable[[], None] = lambda: None
+        # Whether this connection's own subscriptions are confirmed: before that comes what the broker kept for us.
+        self.settled = False
         self._peer, self._outbox, self._counters, self._backoff = peer, outbox, counters, backoff
         self._holdback = Holdback()
         self._subscriptions: dict[str, tuple[int, Handler]] = {}
@@ -102,6 +106,11 @@ class Link:
             if self._client is not None:
                 self._client.subscribe(topic, qos)
 
+    def unsubscribe(self, topic: str) -> None:
+        with self.lock:
+            if self._subscriptions.pop(topic, None) is not None and self._client is not None:
+                self._client.unsubscribe(topic)
+
     def resume(self) -> None:
         """There may be something to send that `publish` did not bring: rows back from disk."""
         with self.lock:
@@ -138,7 +147,8 @@ class Link:
         client.on_connect = self._on_connect
         client.on_message = self._on_message
         client.on_disconnect = self._on_disconnect
-        client.connect(self._peer.host, self._peer.port, keepalive=self._peer.keepalive_s)
+        client.on_subscribe = self._on_subscribe
+        client.connect(self._peer.host, self._peer.port, self._peer.keepalive_s, **session_of(self._peer))
         deadline = time.monotonic() + self._peer.connect_timeout_s
         try:
             while self._close_by is None:
@@ -254,8 +264,11 @@ class Link:
                 self._counters.refused += 1
                 log.warning("the broker refused a sample: %s", refusal.text)
 
+    def _on_subscribe(self, *_: Any) -> None:
+        self.settled = True
+
     def _on_message(self, _client: mqtt.Client, _userdata: Any, message: Any) -> None:
-        for pattern, (_, handler) in self._subscriptions.items():
+        for pattern, (_, handler) in list(self._subscriptions.items()):
             if mqtt.topic_matches_sub(pattern, message.topic):
                 try:
                     handler(message.topic, message.payload, getattr(message, "properties", None))
@@ -284,8 +297,10 @@ class Link:
             self._turn(client)
 
     def _drop_client(self) -> None:
+        if self._client is not None:
+            self.on_lost()
         with self.lock:
-            self._client = None
+            self._client, self.settled = None, False
             self._outbox.disconnected()
             self._counters.dropped_offline += self._holdback.clear()
 

@@ -8,14 +8,16 @@ import signal
 import ssl
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rosfit_bridge import __version__, config, enrol
 from rosfit_bridge.certificates import renewal_of
 from rosfit_bridge.config import Config, ConfigError
+from rosfit_bridge.down.ledger import Ledger, LedgerError
 from rosfit_bridge.spool import SpoolError
-from rosfit_bridge.uplink import Uplink
+from rosfit_bridge.uplink import Uplink, ledger_path
 
 log = logging.getLogger("rosfit_bridge")
 
@@ -29,9 +31,8 @@ def main(argv: list[str] | None = None) -> int:
         return enrol.main(_without_ros_args(argv[1:]))
     options = _options(argv)
     try:
-        settings = config.load(options.config)
+        settings = _checked(options.config)
         _set_up_logging(settings.logging.level)
-        check_types(settings, str(options.config))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return USAGE
@@ -41,12 +42,19 @@ def main(argv: list[str] | None = None) -> int:
     if options.check:
         print(f"{options.config}: ok")
         return DONE
-    return _run(settings, argv)
+    return _run(settings, argv, options.config)
+
+
+def _checked(path: Path) -> Config:
+    settings = config.load(path)
+    check_types(settings, str(path))
+    return settings
 
 
 def check_types(settings: Config, file: str) -> None:
     """Every message, service and action type must be installed. Raises `ConfigError` with file, line and key."""
     from rosfit_bridge.convert.shape import UnknownTypeError, load_class, shape_of
+    from rosfit_bridge.down.motion import UnknownFieldError, bounds_of
 
     problems = []
     for section, key in (
@@ -60,6 +68,11 @@ def check_types(settings: Config, file: str) -> None:
                 found = load_class(getattr(entry, key))
                 if key == "msg_type":
                     shape_of(found)
+                if section == "subscribe":
+                    bounds_of(shape_of(found), entry.limits, entry.slew)
+            except UnknownFieldError as error:
+                path = f"bridge.subscribe[{index}]"
+                problems += config.problem(file, entry.line, path, str(error)).problems
             except UnknownTypeError as error:
                 path = f"bridge.{section}[{index}].{key}"
                 problems += config.problem(file, entry.line, path, str(error)).problems
@@ -69,12 +82,7 @@ def check_types(settings: Config, file: str) -> None:
 
 def unserved(settings: Config) -> list[str]:
     """Sections that are configured and that this version does nothing about."""
-    bridge = settings.bridge
     named = {
-        "bridge.subscribe": bridge.subscribe,
-        "bridge.services": bridge.services,
-        "bridge.actions": bridge.actions,
-        "bridge.parameters": bridge.parameters,
         "shadow": settings.shadow.enabled,
         "ota": settings.ota.enabled,
     }
@@ -108,14 +116,15 @@ def _set_up_logging(level: str) -> None:
     )
 
 
-def _run(settings: Config, argv: list[str]) -> int:
+def _run(settings: Config, argv: list[str], path: Path) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
         uplink = Uplink(settings)
         renewal = renewal_of(settings)
-    except (SpoolError, OSError, ssl.SSLError) as error:
+        ledger = Ledger(ledger_path(settings), settings.bridge.commands.remember)
+    except (SpoolError, LedgerError, OSError, ssl.SSLError) as error:
         log.error("%s", error)
         return FAILED
     for section in unserved(settings):
@@ -123,27 +132,38 @@ def _run(settings: Config, argv: list[str]) -> int:
     if renewal is not None:
         renewal.start()
     try:
-        return _turn(settings, uplink, stop, argv)
+        return _turn(settings, uplink, ledger, stop, argv, lambda: _checked(path))
     finally:
         if renewal is not None:
             renewal.close()
         uplink.close()
 
 
-def _turn(settings: Config, uplink: Uplink, stop: threading.Event, argv: list[str]) -> int:
+def _turn(
+    settings: Config,
+    uplink: Uplink,
+    ledger: Ledger,
+    stop: threading.Event,
+    argv: list[str],
+    reload: Callable[[], Config],
+) -> int:
     from rclpy.context import Context
 
     from rosfit_bridge.node.bridge_node import BridgeNode, Spinner
+    from rosfit_bridge.node.down_node import DownNode
 
     context = Context()
     context.init(args=argv)  # unlike rclpy.init, without signal handlers of its own
     bridge = BridgeNode(settings, uplink, context)
     spinner = Spinner(bridge.node, context, on_end=stop.set)
     spinner.start()
+    down = DownNode(settings, uplink, ledger, context, bridge, reload)
+    down.start()
     uplink.start()  # last: who reads "online" may count on the subscriptions
     try:
         stop.wait()
     finally:
+        down.close()
         spinner.stop()
         bridge.close()
         context.try_shutdown()

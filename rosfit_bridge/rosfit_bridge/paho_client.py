@@ -46,6 +46,7 @@ class Peer:
     status_topic: str
     credentials: Callable[[], tuple[str | None, str | None]]
     tls: Callable[[], ssl.SSLContext] | None
+    session_s: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def new_client(peer: Peer) -> mqtt.Client:
 
 def _bare_client(peer: Peer) -> mqtt.Client:
     transport = "tcp" if peer.websocket_path is None else "websockets"
-    clean = {} if peer.version == mqtt.MQTTv5 else {"clean_session": True}
+    clean = {} if peer.version == mqtt.MQTTv5 else {"clean_session": not peer.session_s}
     kind: dict[str, Any] = {"client_id": peer.client_id, "protocol": peer.version, "transport": transport, **clean}
     if hasattr(mqtt, "CallbackAPIVersion"):
         return mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, **kind)
@@ -125,6 +126,15 @@ def _whole_frames(send: Callable[[bytes], int]) -> Callable[[bytes], int]:
         return count
 
     return whole
+
+
+def session_of(peer: Peer) -> dict[str, Any]:
+    """What `connect` is told of the session in which the broker keeps commands while we are away."""
+    if peer.version != mqtt.MQTTv5:
+        return {}
+    properties = Properties(PacketTypes.CONNECT)
+    properties.SessionExpiryInterval = peer.session_s
+    return {"clean_start": not peer.session_s, "properties": properties}
 
 
 def properties_of(message: Outgoing, version: int) -> Properties | None:

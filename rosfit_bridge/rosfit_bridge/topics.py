@@ -8,10 +8,13 @@ MAX_STREAM_SEGMENTS = 8
 HEARTBEAT_SUFFIX = "telemetry/status"
 LOG_SUFFIX = "log"
 STATUS_SUFFIX = "status"
+COMMAND_REQUEST_SUFFIX = "cmd/request"
+COMMAND_RESPONSE_SUFFIX = "cmd/response"
+PARAMETERS_SUFFIX = "telemetry/parameters"
 
 _UP_HEADS = {"telemetry": (1, None), "ros": (2, None), "blob": (2, 2), "alert": (2, 2)}
 _DOWN_HEADS = {"cmd": (2, 2), "ros": (3, None)}
-_RESERVED_DOWN = {"cmd/request", "cmd/response"}
+_RESERVED_DOWN = {COMMAND_REQUEST_SUFFIX, COMMAND_RESPONSE_SUFFIX}
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class DeviceTopics:
 def message_type(suffix: str) -> str:
     """The envelope's `type`: `telemetry`, `log`, `alert`, `status`, … (a raw ROS topic is telemetry too)."""
     head = suffix.split("/", 1)[0]
-    return "telemetry" if head == "ros" else head
+    return {"ros": "telemetry", "cmd": "command"}.get(head, head)
 
 
 def is_blob(suffix: str) -> bool:

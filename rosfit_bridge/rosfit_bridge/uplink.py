@@ -82,6 +82,7 @@ def peer(config: Config) -> Peer:
         status_topic=DeviceTopics(device_id).status,
         credentials=lambda: credentials(connection.auth, device_id),
         tls=(lambda: tls.context(connection.tls)) if secure else None,
+        session_s=config.bridge.commands.session_s,
     )
     made.credentials()
     return made
@@ -103,11 +104,19 @@ def credentials(auth: Auth | None, device_id: str) -> tuple[str | None, str | No
 
 
 def spool_path(config: Config) -> Path:
-    configured = config.bridge.spool.path
-    if configured is not None:
-        return configured
-    home = Path(os.environ.get("ROS_HOME") or Path.home() / ".ros")
-    return home / "rosfit" / f"{config.rosfit.device_id}.spool"
+    return config.bridge.spool.path or _at_home(f"{config.rosfit.device_id}.spool")
+
+
+def ledger_path(config: Config) -> Path:
+    """Beside the spool, unless it has a place of its own."""
+    own, spool = config.bridge.commands.path, config.bridge.spool.path
+    if own is None and spool is not None:
+        return spool.with_name(f"{config.rosfit.device_id}.commands")
+    return own or _at_home(f"{config.rosfit.device_id}.commands")
+
+
+def _at_home(name: str) -> Path:
+    return Path(os.environ.get("ROS_HOME") or Path.home() / ".ros") / "rosfit" / name
 
 
 def _spool(config: Config) -> Spool | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -15,7 +16,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.task import Future
 
-from rosfit_bridge.config import Config
+from rosfit_bridge.config import Config, Publish
 from rosfit_bridge.envelope import Stream
 from rosfit_bridge.heartbeat import TAPS, Heartbeat
 from rosfit_bridge.node.diagnostics import Diagnostics
@@ -44,11 +45,15 @@ class BridgeNode:
         self._beats = Stream(device_id, HEARTBEAT_SUFFIX, 0)
         self._beat_every_s = config.bridge.heartbeat.period_s if config.bridge.heartbeat.enabled else None
         self._beat_at = 0.0
-        self._taps = [self._tap(feed) for feed in self._feeds(config)]
+        self._config = config
+        self._next: Config | None = None
+        self._fed = {_key(mapping): self._tap(self._feed(mapping)) for mapping in config.bridge.publish}
+        self._taps = list(self._fed.values())
+        self._own_taps: list[Tap] = []
         if config.logging.rosout.enabled:
             rosout = RosoutFeed(config.logging.rosout, device_id, uplink.counters, uplink.publish)
             # What nodes logged before the bridge came is history: not asked for.
-            self._taps.append(self._tap(rosout, latched=False))
+            self._own_taps.append(self._tap(rosout, latched=False))
         self._diagnostics = Diagnostics(self.node, uplink, device_id)
         # Steady: with use_sim_time and no /clock a ROS timer would never fire.
         self.node.create_timer(1.0, self._every_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -57,18 +62,31 @@ class BridgeNode:
         self.node.destroy_node()
         self._worker.shutdown(wait=True, cancel_futures=True)
 
-    def _feeds(self, config: Config) -> list[Feed]:
-        return [
-            new_feed(
-                mapping,
-                config.rosfit.device_id,
-                self._uplink.counters,
-                self._uplink.publish,
-                self._watch(mapping.msg_type),
-                self._worker,
-            )
-            for mapping in config.bridge.publish
-        ]
+    def reconfigure(self, config: Config) -> None:
+        """From any thread: the publish entries of `config` are served from the next second on."""
+        self._next = config
+
+    def _take_over(self) -> None:
+        config, self._next = self._next, None
+        if config is None:
+            return
+        before, self._fed = self._fed, {}
+        for mapping in config.bridge.publish:
+            key = _key(mapping)
+            self._fed[key] = before.pop(key, None) or self._tap(self._feed(mapping))
+        for tap in before.values():
+            tap.close()
+        self._taps = list(self._fed.values())
+
+    def _feed(self, mapping: Publish) -> Feed:
+        return new_feed(
+            mapping,
+            self._config.rosfit.device_id,
+            self._uplink.counters,
+            self._uplink.publish,
+            self._watch(mapping.msg_type),
+            self._worker,
+        )
 
     def _watch(self, type_name: str) -> Any:
         saw = TAPS.get(type_name)
@@ -78,7 +96,7 @@ class BridgeNode:
         return Tap(self.node, feed.cls, feed.topic, feed, depth=feed.depth, raw=feed.raw, latched=latched)
 
     def _every_second(self) -> None:
-        for chore in (self._look, self._beat, self._diagnostics.publish):
+        for chore in (self._take_over, self._look, self._beat, self._diagnostics.publish):
             try:
                 chore()
             except Exception:
@@ -86,7 +104,7 @@ class BridgeNode:
                 log.exception("%s failed", chore.__name__)
 
     def _look(self) -> None:
-        for tap in self._taps:
+        for tap in [*self._taps, *self._own_taps]:
             tap.look()
 
     def _beat(self) -> None:
@@ -97,6 +115,11 @@ class BridgeNode:
         if now >= self._beat_at or self._uplink.link.state.since > self._beat_at - self._beat_every_s:
             self._beat_at = now + self._beat_every_s
             self._uplink.publish(self._beats.sample(self._heartbeat.payload(), time.time_ns()))
+
+
+def _key(mapping: Publish) -> Publish:
+    """Equal for what was only moved to another line."""
+    return dataclasses.replace(mapping, line=0)
 
 
 class Spinner:

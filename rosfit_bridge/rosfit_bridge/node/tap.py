@@ -57,6 +57,9 @@ class Tap:
         self._seen = counts
         self._follow(self._wanted())
 
+    def close(self) -> None:
+        self._ghosts = [self._retire(each) for each in list(self._subscriptions)]
+
     def _wanted(self) -> frozenset[Match]:
         return match(self._node.get_publishers_info_by_topic(self._topic), may_latch=self._may_latch)
 

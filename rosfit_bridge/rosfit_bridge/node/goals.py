@@ -1,0 +1,120 @@
+"""Commands that are ROS actions: goal, feedback, result, and cancelling for real."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from typing import Any
+
+from action_msgs.msg import GoalStatus
+from action_msgs.srv import CancelGoal
+from rclpy.action import ActionClient
+from rclpy.node import Node
+
+from rosfit_bridge.config_down import Action
+from rosfit_bridge.convert import objects
+from rosfit_bridge.convert.describe import describe
+from rosfit_bridge.convert.shape import load_class, shape_of
+from rosfit_bridge.down.job import Command, EndError, Job, failed, rejected
+from rosfit_bridge.node.calls import Presence, awaited, builder
+
+ANSWER_WITHIN_S = 10.0
+# Feedback may come at any rate; people read, and each one is a row.
+FEEDBACK_EVERY_S = 0.2
+
+
+class ActionCommand:
+    def __init__(self, node: Node, entry: Action) -> None:
+        cls: Any = load_class(entry.action_type)
+        self._entry = entry
+        self._client = ActionClient(node, cls, entry.ros_action)
+        self._build = builder(cls.Goal)
+        self._result = objects.to_plain(shape_of(cls.Result))
+        self._feedback = objects.to_plain(shape_of(cls.Feedback))
+        self._presence = Presence(self._client.server_is_ready, f"the action {entry.ros_action}")
+        self._request = describe(shape_of(cls.Goal))
+
+    @property
+    def command(self) -> Command:
+        return Command(self._entry.command, "action", self._entry.action_type, self._request, self.run)
+
+    async def run(self, job: Job) -> Any:
+        goal = self._build(job.request.data)
+        await self._presence.wait(time.monotonic() + ANSWER_WITHIN_S)
+        if job.request.expired:
+            raise rejected("EXPIRED", f"its time ran out while {self._entry.ros_action} was not there")
+        job.waiting = False
+        handle = await self._send(goal, _Feedback(self._entry, self._feedback, job))
+        job.stop = lambda: self._cancel(handle)
+        job.acked()
+        try:
+            done = await awaited(handle.get_result_async(), self._entry.timeout_s)
+        except TimeoutError as error:
+            await self._cancel(handle)
+            message = f"{self._entry.ros_action} had not ended after {self._entry.timeout_s:g} s and was cancelled"
+            raise failed("TIMEOUT", message) from error
+        return self._outcome(done)
+
+    async def _send(self, goal: Any, feedback: _Feedback) -> Any:
+        try:
+            handle = await awaited(self._client.send_goal_async(goal, feedback), ANSWER_WITHIN_S)
+        except TimeoutError as error:
+            message = f"{self._entry.ros_action} did not say within {ANSWER_WITHIN_S:g} s whether it takes the goal"
+            raise failed("TIMEOUT", message) from error
+        if not handle.accepted:
+            raise rejected("GOAL_REJECTED", f"{self._entry.ros_action} does not take this goal")
+        return handle
+
+    async def _cancel(self, handle: Any) -> None:
+        """Returns when the action server has agreed; the result follows by itself."""
+        try:
+            answer = await awaited(handle.cancel_goal_async(), ANSWER_WITHIN_S)
+        except TimeoutError as error:
+            raise failed("TIMEOUT", f"{self._entry.ros_action} did not answer the request to cancel") from error
+        if not answer.goals_canceling and answer.return_code != CancelGoal.Response.ERROR_GOAL_TERMINATED:
+            raise failed("NOT_CANCELLABLE", f"{self._entry.ros_action} goes on with its goal")
+
+    def _outcome(self, done: Any) -> Any:
+        result = self._result(done.result)
+        if done.status == GoalStatus.STATUS_SUCCEEDED:
+            return result
+        if done.status == GoalStatus.STATUS_CANCELED:
+            raise EndError("cancelled", "CANCELLED", "the goal was cancelled", result)
+        raise failed("ABORTED", f"{self._entry.ros_action} gave its goal up", result)
+
+
+class _Feedback:
+    """Called in the executor's thread; the newest within an interval is told."""
+
+    def __init__(self, entry: Action, plain: Any, job: Job) -> None:
+        self._path = entry.progress_field.split(".") if entry.progress_field else None
+        self._whole, self._plain, self._job = entry.progress_max, plain, job
+        self._loop = asyncio.get_running_loop()
+        self._newest: Any = None
+        self._waiting = False
+        self._tell_at = 0.0
+
+    def __call__(self, message: Any) -> None:
+        self._newest = message.feedback
+        if not self._waiting:
+            self._waiting = True
+            self._loop.call_soon_threadsafe(self._schedule)
+
+    def _schedule(self) -> None:
+        self._loop.call_later(max(0.0, self._tell_at - time.monotonic()), self._tell)
+
+    def _tell(self) -> None:
+        self._waiting = False
+        self._tell_at = time.monotonic() + FEEDBACK_EVERY_S
+        feedback = self._plain(self._newest)
+        self._job.progressed(self._progress(feedback), feedback)
+
+    def _progress(self, feedback: Any) -> float | None:
+        if self._path is None:
+            return None
+        for name in self._path:
+            feedback = feedback.get(name) if isinstance(feedback, dict) else None
+        if not isinstance(feedback, (int, float)) or not math.isfinite(feedback):
+            return None
+        return max(0.0, min(1.0, feedback / self._whole))
