@@ -243,9 +243,10 @@ class Link:
         self._counters.connects += 1
         self.state = LinkState("online", self._peer.address, time.monotonic())
         log.info("connected to %s as %s", self._peer.address, self._peer.client_id)
-        client.publish(self._peer.status_topic, presence.ONLINE, presence.QOS, presence.RETAIN)
+        # Before the status: whoever reads that we are online may send a command at once.
         for topic, (qos, _) in self._subscriptions.items():
             client.subscribe(topic, qos)
+        client.publish(self._peer.status_topic, presence.ONLINE, presence.QOS, presence.RETAIN)
 
     def _on_publish(
         self, _client: mqtt.Client, _userdata: Any, mid: int, code: Any = None, _properties: Any = None

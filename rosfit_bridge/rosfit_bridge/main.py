@@ -53,8 +53,8 @@ def _checked(path: Path) -> Config:
 
 def check_types(settings: Config, file: str) -> None:
     """Every message, service and action type must be installed. Raises `ConfigError` with file, line and key."""
+    from rosfit_bridge.convert.bounds import UnknownFieldError, bounds_of
     from rosfit_bridge.convert.shape import UnknownTypeError, load_class, shape_of
-    from rosfit_bridge.down.motion import UnknownFieldError, bounds_of
 
     problems = []
     for section, key in (

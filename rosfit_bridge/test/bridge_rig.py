@@ -193,10 +193,11 @@ class BridgeProcess:
         self.config = folder / "rosfit-bridge.yaml"
         self.config.write_text(config)
         self.log = folder / "bridge.log"
+        self.paths: list[str] = []  # of further Python packages
         self.process: subprocess.Popen | None = None
 
     def start(self) -> BridgeProcess:
-        env = {**clean_env(), "PYTHONPATH": str(PACKAGE)}
+        env = {**clean_env(), "PYTHONPATH": os.pathsep.join([str(PACKAGE), *self.paths])}
         command = [sys.executable, str(PACKAGE / "scripts/bridge"), "--config", str(self.config)]
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(command, stdout=out, stderr=out, env=env)

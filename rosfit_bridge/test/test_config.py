@@ -55,7 +55,7 @@ bridge:
     assert parsed.bridge.publish[0].msg_type == "nav_msgs/msg/Odometry"
     limits = {"linear_x": 1.0, "angular_z": 2.0}
     assert parsed.bridge.subscribe == (
-        Subscribe("cmd/cmd_vel", "/cmd_vel", "geometry_msgs/msg/Twist", 0, 500, limits, 10),
+        Subscribe("cmd/cmd_vel", "/cmd_vel", "geometry_msgs/msg/Twist", 0, 500, limits, {}, "", 10),
     )
     assert parsed.bridge.services[0].srv_type == "std_srvs/srv/Trigger"
 

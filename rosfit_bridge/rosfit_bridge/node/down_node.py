@@ -17,7 +17,7 @@ from rosfit_bridge.config_down import Subscribe
 from rosfit_bridge.down.desk import EMERGENCY_STOP, Desk
 from rosfit_bridge.down.job import Command, Job, failed, rejected
 from rosfit_bridge.down.ledger import Ledger
-from rosfit_bridge.envelope import Stream
+from rosfit_bridge.envelope import Clock, Stream
 from rosfit_bridge.node.bridge_node import BridgeNode, Spinner
 from rosfit_bridge.node.calls import ServiceCommand
 from rosfit_bridge.node.goals import ActionCommand
@@ -64,7 +64,7 @@ class DownNode:
 
     def close(self) -> None:
         """Zero first; then what is under way ends."""
-        self.motion.stop()
+        self.motion.end()
         self.desk.close()
         self.motion.close()
         self._spinner.stop()
@@ -148,7 +148,7 @@ class DownNode:
         return Command(EMERGENCY_STOP, "builtin", "rosfit/emergency_stop", {}, run)
 
     async def _ping(self, _job: Job) -> dict[str, Any]:
-        return {"version": __version__, "time": Stream.clock.text(time.time_ns())}
+        return {"version": __version__, "time": Clock().text(time.time_ns())}
 
     async def _cancel(self, job: Job) -> dict[str, Any]:
         command_id = job.request.data.get("command_id")

@@ -15,10 +15,10 @@ from rclpy.qos import QoSProfile
 
 from rosfit_bridge.config_down import VELOCITIES, Subscribe
 from rosfit_bridge.convert import cdr_write
+from rosfit_bridge.convert.bounds import Bound, Bounds, bounds_of, numeric_paths
 from rosfit_bridge.convert.shape import Struct, load_class, shape_of
 from rosfit_bridge.counters import Counters
 from rosfit_bridge.down.freshness import Freshness
-from rosfit_bridge.down.motion import Bound, Bounds, bounds_of, numeric_paths
 from rosfit_bridge.down.request import decode, seconds_of
 from rosfit_bridge.down.watchdog import Watchdog
 
@@ -46,6 +46,7 @@ class Injector:
         # A zero must never be followed by the velocity that it was to end.
         self._lock = threading.Lock()
         self._complain_at = 0.0
+        self._ended = False
 
     def take(self, _topic: str, payload: bytes, properties: Any) -> None:
         at = time.monotonic()
@@ -82,9 +83,15 @@ class Injector:
                 self._zero()
         self._changed()
 
-    def close(self) -> None:
-        """Says zero, waits for it to arrive, and leaves the graph."""
+    def end(self) -> None:
+        """Zero now, and nothing any more after it."""
+        with self._lock:
+            self._ended = True
         self.stop()
+
+    def close(self) -> None:
+        """Waits for the last zero to arrive, and leaves the graph."""
+        self.end()
         if self.dog is not None:
             self._publisher.wait_for_all_acked(_FLUSH_WITHIN)
         self._node.destroy_publisher(self._publisher)
@@ -124,6 +131,8 @@ class Injector:
         with self._lock:
             bounded = self._bounds.apply(message, at)
             data = self._encode(bounded)
+            if self._ended:
+                return
             if self.dog is None:
                 self._publisher.publish(data)
             else:
@@ -182,6 +191,11 @@ class Motion:
         for injector in watched:
             injector.stop(hold=True)
         return [injector.entry.ros_topic for injector in watched]
+
+    def end(self) -> None:
+        """Zero now, and nothing is driven any more."""
+        for injector in self.injectors:
+            injector.end()
 
     def close(self) -> None:
         self._ending = True

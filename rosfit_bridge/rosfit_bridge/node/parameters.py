@@ -14,13 +14,13 @@ from rclpy.node import Node
 from rclpy.qos import qos_profile_parameter_events
 
 from rosfit_bridge.config_down import Parameters
+from rosfit_bridge.convert.parameters import FIELDS, from_json, to_json
 from rosfit_bridge.down.job import Command, Job, failed, rejected
 from rosfit_bridge.down.lane import Lane
-from rosfit_bridge.down.parameter_values import FIELDS, from_json, to_json
 from rosfit_bridge.node.calls import Presence, awaited
 
 ANSWER_WITHIN_S = 3.0
-_PRIME_EVERY_S = 2.0
+_PRIME_EVERY_S = 0.5
 _GET = {"nodes": ["string"], "names": ["string"]}
 _SET = {"params": [{"node": "string", "name": "string", "value": "any"}]}
 Changed = Callable[[dict[str, Any]], None]
@@ -177,6 +177,7 @@ class ParameterDesk:
             if name not in known:
                 raise failed("UNKNOWN_PARAMETER", f"{node} has no parameter {name}")
         types, old = await _together([remote.types(list(wanted)), remote.read(list(wanted))])
+        self._learned(node, old)
         typed = {}
         for name, (place, value) in wanted.items():
             try:
@@ -192,7 +193,13 @@ class ParameterDesk:
             for name in await remote.names()
             if self._allows(node, name) and (not patterns or any(fnmatch.fnmatchcase(name, p) for p in patterns))
         ]
-        return await remote.read(names) if names else {}
+        return self._learned(node, await remote.read(names)) if names else {}
+
+    def _learned(self, node: str, read: dict[str, Any]) -> dict[str, Any]:
+        """What was read is what a change is told against, until an event says otherwise."""
+        for name, value in read.items():
+            self._known.setdefault((node, name), value)
+        return read
 
     def _allows(self, node: str, name: str, *, write: bool = False) -> bool:
         return any(
@@ -210,8 +217,6 @@ class ParameterDesk:
                 outcome = (await asyncio.gather(self._read(node, []), return_exceptions=True))[0]
                 if isinstance(outcome, dict):
                     missing.discard(node)
-                    for name, value in outcome.items():
-                        self._known.setdefault((node, name), value)
             await asyncio.sleep(_PRIME_EVERY_S)
 
     def _on_event(self, event: ParameterEvent) -> None:

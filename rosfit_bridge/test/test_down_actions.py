@@ -1,0 +1,142 @@
+"""Actions through a real broker and the real bridge: goal, feedback, result, refusal, cancelling, killing."""
+
+import time
+
+import action_type
+import pytest
+from bridge_rig import BridgeProcess, wait_until
+from down_rig import Cloud, LiveRobot
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.callback_groups import ReentrantCallbackGroup
+
+
+class CountingRobot(LiveRobot):
+    """Counts to `target`, refuses negative targets, gives up above 900."""
+
+    def __init__(self):
+        super().__init__()
+        from rosfit_test_interfaces.action import CountUntil
+
+        self.type = CountUntil
+        self.counts = []
+        ActionServer(
+            self.node,
+            CountUntil,
+            self.of("count"),
+            self._count,
+            goal_callback=lambda goal: GoalResponse.REJECT if goal.target < 0 else GoalResponse.ACCEPT,
+            cancel_callback=lambda _: CancelResponse.ACCEPT,
+            callback_group=ReentrantCallbackGroup(),
+        )
+
+    def config(self, port, spool, **options):
+        count = f"command: count, ros_action: {self.of('count')}, action_type: {action_type.TYPE}"
+        actions = (
+            f"  actions:\n    - {{{count}, progress_field: percent, progress_max: 100}}\n"
+            f"    - {{{count.replace('command: count', 'command: hurry')}, timeout_s: 0.3}}\n"
+        )
+        return super().config(port, spool, extra=actions, **options)
+
+    def _count(self, handle):
+        goal, feedback = handle.request, self.type.Feedback()
+        for n in range(1, goal.target + 1):
+            if handle.is_cancel_requested:
+                handle.canceled()
+                return self.type.Result(count=n - 1)
+            feedback.count, feedback.percent = n, 100.0 * n / goal.target
+            handle.publish_feedback(feedback)
+            self.counts.append(n)
+            time.sleep(goal.period_s)
+        handle.abort() if goal.target > 900 else handle.succeed()
+        return self.type.Result(count=goal.target)
+
+
+@pytest.fixture(scope="module")
+def robot():
+    action_type.folder()
+    made = CountingRobot()
+    yield made
+    made.close()
+    action_type.remove()
+
+
+@pytest.fixture
+def cloud(broker, listener):
+    made = Cloud(broker.port, listener)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def process(robot, broker, listener, cloud, tmp_path):
+    made = BridgeProcess(tmp_path, robot.config(broker.port, tmp_path / "spool"))
+    made.paths = [str(action_type.folder())]
+    made.start()
+    wait_until(lambda: listener.of("status"), what="online")
+    robot.counts.clear()
+    yield made
+    made.end()
+
+
+def test_goals(robot, cloud, process):
+    answer = cloud.done("count", {"target": 10, "period_s": 0.1})
+    assert (answer["status"], answer["result"]) == ("succeeded", {"count": 10})
+    told = cloud.answers(answer["command_id"])
+    assert told[0]["status"] == "acked"
+    steps = [step for step in told if step["status"] == "in_progress"]
+    assert 3 <= len(steps) <= 8
+    for step in steps:
+        assert step["progress"] == pytest.approx(step["result"]["count"] / 10)
+    assert [step["progress"] for step in steps] == sorted(step["progress"] for step in steps)
+
+    refused = cloud.done("count", {"target": -1})
+    assert (refused["status"], refused["error"]["code"]) == ("rejected", "GOAL_REJECTED")
+    wrong = cloud.done("count", {"target": 1.5})
+    assert (wrong["status"], wrong["error"]["code"]) == ("rejected", "INVALID_DATA")
+    assert "target" in wrong["error"]["message"]
+    given_up = cloud.done("count", {"target": 901, "period_s": 0.0})
+    assert (given_up["status"], given_up["error"]["code"]) == ("failed", "ABORTED")
+    assert given_up["result"] == {"count": 901}
+    listed = {c["name"]: c for c in cloud.done("list_graph")["result"]["commands"]}["count"]
+    assert listed["kind"] == "action"
+    assert listed["request"] == {"target": "int32", "period_s": "float64"}
+
+
+def counting(robot, cloud, command="count"):
+    robot.counts.clear()
+    command_id = cloud.send(command, {"target": 500, "period_s": 0.05})
+    wait_until(lambda: robot.counts)
+    return command_id
+
+
+def stands_still(robot):
+    seen = len(robot.counts)
+    until = time.monotonic() + 0.3
+    wait_until(lambda: time.monotonic() > until)
+    assert len(robot.counts) <= seen + 1
+
+
+def test_cancelling(robot, cloud, process):
+    """By command, by time limit, by an emergency stop, and by the end of the bridge: the robot really stops."""
+    running = counting(robot, cloud)
+    wait_until(lambda: cloud.answers(running))
+    assert cloud.done("cancel", {"command_id": running})["result"] == {"command_id": running}
+    assert cloud.final(running)["status"] == "cancelled"
+    stands_still(robot)
+
+    late = cloud.final(counting(robot, cloud, "hurry"))
+    assert (late["status"], late["error"]["code"]) == ("failed", "TIMEOUT")
+    stands_still(robot)
+
+    running = counting(robot, cloud)
+    wait_until(lambda: cloud.answers(running))
+    assert cloud.done("emergency_stop")["result"]["cancelled"] == [running]
+    assert cloud.final(running)["status"] == "cancelled"
+    stands_still(robot)
+
+    running = counting(robot, cloud)
+    wait_until(lambda: cloud.answers(running))
+    assert process.terminate() == 0
+    stopped = cloud.final(running)
+    assert stopped["status"] == "cancelled" or stopped["error"]["code"] == "INTERRUPTED"
+    stands_still(robot)
