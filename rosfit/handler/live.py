@@ -11,6 +11,9 @@ from rosfit.kernel.clock import format_time, now
 from rosfit.kernel.feed import Event, Feed
 from rosfit.protocol.topics import Kind, Route, stream_suffix
 
+# The stream of changes on the robot itself: {node, name, old_value, new_value}.
+PARAMETERS = "parameters"
+
 
 class Live:
     """Announces messages of known devices at once, and of others once the database has said who they are."""
@@ -40,6 +43,9 @@ class Live:
                 # The device's own time, so that what is told live and what is read later lie on one line.
                 at = parsed.message.sampled_at or parsed.incoming.received_at or now()
                 self._feed.publish(sample_event(route, parsed.message.payload, at))
+            if route.name == PARAMETERS and self._feed.wanted("params", route.device_id):
+                at_text = format_time(parsed.message.sampled_at or now())
+                self._feed.publish(Event("params", route.device_id, PARAMETERS, parsed.message.payload, at_text))
         elif route.kind is Kind.BLOB and self._feed.wanted("telemetry", route.device_id):
             self._feed.publish(_blob_event(parsed, route))
 

@@ -14,7 +14,7 @@ from geometry_msgs.msg import Twist
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.context import Context
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
@@ -35,9 +35,9 @@ class LiveRobot:
         self.calls: list[object] = []
         self.velocities: list[tuple[float, float, float]] = []  # (monotonic, linear.x, angular.z)
         self.release = threading.Event()
-        group = ReentrantCallbackGroup()
+        group, alone = ReentrantCallbackGroup(), MutuallyExclusiveCallbackGroup()
         self.node.create_service(Trigger, self.of("trigger"), self._trigger, callback_group=group)
-        self.node.create_service(SetBool, self.of("set_bool"), self._set_bool, callback_group=group)
+        self.node.create_service(SetBool, self.of("set_bool"), self._set_bool, callback_group=alone)
         self.node.create_service(Trigger, self.of("slow"), self._slow, callback_group=group)
         self.node.create_service(Trigger, self.of("stop"), self._stop, callback_group=group)
         self.node.create_subscription(Twist, self.of("cmd_vel"), self._moved, 100, callback_group=group)
@@ -63,10 +63,13 @@ class LiveRobot:
     def set(self, name: str, value: object) -> None:
         self.node.set_parameters([Parameter(name, value=value)])
 
-    def config(self, port: int, spool: object, extra: str = "", limits: str = "{linear_x: 1.0}") -> str:
+    def config(
+        self, port: int, spool: object, extra: str = "", limits: str = "{linear_x: 1.0}", token: str = ""
+    ) -> str:
+        auth = f", auth: {{method: token, token: {token}}}" if token else ""
         return f"""
 rosfit: {{device_id: bot-01}}
-connection: {{host: 127.0.0.1, port: {port}, reconnect: {{min_s: 0.1, max_s: 0.3}}}}
+connection: {{host: 127.0.0.1, port: {port}, reconnect: {{min_s: 0.1, max_s: 0.3}}{auth}}}
 bridge:
   heartbeat: {{period_s: 1}}
   spool: {{path: {spool}, flush_ms: 50}}

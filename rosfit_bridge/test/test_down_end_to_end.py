@@ -92,7 +92,7 @@ def test_order_and_redelivery(robot, cloud, process):
     for command_id in ids:
         cloud.send("set_bool", {"data": True}, command_id=command_id)
         wait_until(lambda command_id=command_id: cloud.answers(command_id).count(first[command_id]) > 1)
-    assert robot.calls == [bool(number % 3) for number in range(50)]
+    assert robot.calls == [bool(number % 3) for number in range(50)], first
 
 
 def test_commands_survive_a_cut_line(robot, cloud, cable, bridge, listener, tmp_path):

@@ -199,7 +199,14 @@ class _Driver:
 
     async def _publish(self, velocity: Velocity) -> None:
         self._seq += 1
-        message = envelope.encode(teleop.twist(velocity), type="teleop", device_id=self._lease.device_id, seq=self._seq)
+        message = envelope.encode(
+            teleop.twist(velocity),
+            type="teleop",
+            device_id=self._lease.device_id,
+            seq=self._seq,
+            # Whose numbers these are: the next driver begins at 1 again.
+            correlation_id=self._lease.lease_id,
+        )
         try:
             await self._edge.publisher.publish(self._topic, message, qos=0, expiry_s=1, content_type=envelope.JSON)
         except UnavailableError as error:
