@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from tests.e2e.ros_site import DEVICE, FINAL, RosSite, attempt
 from tests.e2e.site import Site
-from tests.server import running_server, until
+from tests.server import running_server
 
 VICTIMS = ["server", "broker", "bridge"]
 
@@ -60,8 +61,7 @@ def test_each_has_one_effect_or_none_and_says_which(site: RosSite, count: int) -
     for number in range(count):
         sent.append(attempt(lambda number=number: _send(site, number)))
         if number % every == every - 1:
-            if rng.random() < 0.5:
-                until(lambda number=number: f"mark-{number}" in site.robot.effects or number < every)
+            time.sleep(rng.uniform(0.0, 0.2))  # a moment of the seed, not waiting for anything
             _kill(site, killed.pop())
     ended = {one: attempt(lambda one=one: _ended(site, one)) for one in sent}
     effects = Counter(site.robot.effects)
