@@ -219,6 +219,8 @@ def pages() -> tuple[Litestar, dict[str, Any]]:
         template_config=template_config(),
         openapi_config=None,
         logging_config=None,
+        # Several conftest modules go by one name, so that Litestar may look for the type in another one.
+        signature_namespace={"AsyncIterator": AsyncIterator, "Work": Work},
     )
     return app, injected
 

@@ -8,7 +8,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -118,13 +118,18 @@ class Site:
     def frozen(self, name: str) -> Iterator[None]:
         """The process and its children stand still within the block."""
         pids = [self.pid(name), *_children(self.pid(name))]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+        _signal(pids, signal.SIGSTOP)
         try:
             yield
         finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+            _signal(pids, signal.SIGCONT)
+
+
+def _signal(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        # A backend of PostgreSQL ends with its connection, also just now.
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def process_cpu_s(pid: int) -> float:

@@ -20,7 +20,7 @@ from tests.server import free_ports, server_folder
 SERVERS = [Path("/usr/lib/postgresql/15/bin"), find_programs()]
 
 # What the query language for devices fills in.
-GAPS = {"{where}": "true", "{cases}": "NULL::text"}
+GAPS = {"{where}": "true", "{cases}": "NULL::text", "{counts}": "count(*)"}
 
 QUERIES = [
     pytest.param(sql, id=f"{path.parent.name}-{name}")
