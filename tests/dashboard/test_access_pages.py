@@ -538,15 +538,18 @@ async def test_a_robot_out_of_reach_is_not_there_whatever_is_asked_of_it(site: S
     handlers = handlers_with_device(site)
     assert len(handlers) >= 12
     rotation = {"kind": "password", "overlap_hours": "24", "ttl_hours": "8766", "csr": "x"}
+    # Each body is a good one, so that only the reach can refuse it.
+    scripts = {"commands": {"command": "dock"}, "parameters": {"node": "/a", "name": "b", "value": 1}}
     for handler in handlers:
         for pattern in handler.paths:
             path = re.sub(r"\{device_id:str\}", "secret-1", pattern)
             path = path.replace("{credential_id:str}", theirs.id).replace("{serial:str}", "abc")
             path = re.sub(r"\{\w+:\w+\}", "x", path)
             for method in handler.http_methods - {"HEAD", "OPTIONS"}:
-                asked = site.client.build_request(
-                    method, path, headers=OWN, data=rotation if method == "POST" else None, params={"stream": "odom"}
-                )
+                script = scripts.get(path.rpartition("/")[2])
+                body = {"json": script} if script else {"data": rotation}
+                sent: Any = body if method == "POST" else {}
+                asked = site.client.build_request(method, path, headers=OWN, params={"stream": "odom"}, **sent)
                 answer = await site.client.send(asked)
                 assert answer.status_code == 404, (method, path)
     async with site.edge.open_work() as work:

@@ -248,6 +248,7 @@ async def test_charts_keep_their_choice_and_zoom(place: Place, browser: Browser,
 
 
 async def zoom(page: Page) -> None:
+    await page.locator(".u-over").first.scroll_into_view_if_needed()
     box = await page.locator(".u-over").first.bounding_box()
     assert box
     await page.mouse.move(box["x"] + 50, box["y"] + 20)
