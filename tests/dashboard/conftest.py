@@ -217,8 +217,6 @@ def pages() -> tuple[Litestar, dict[str, Any]]:
         route_handlers=routes(),
         dependencies={"work": Provide(provide_work)} | {name: provide(name) for name in names},
         template_config=template_config(),
-        # Litestar looks annotations up in `sys.modules["conftest"]`, which is the one that was loaded last.
-        signature_namespace={"AsyncIterator": AsyncIterator, "Work": Work},
         openapi_config=None,
         logging_config=None,
         # Several conftest modules go by one name, so that Litestar may look for the type in another one.
