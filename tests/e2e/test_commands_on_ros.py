@@ -14,6 +14,9 @@ from tests.e2e.ros_site import DEVICE, FINAL, RosSite, attempt
 from tests.e2e.site import Site
 from tests.server import running_server
 
+pytestmark = pytest.mark.full
+
+
 VICTIMS = ["server", "broker", "bridge"]
 
 

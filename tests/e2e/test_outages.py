@@ -62,6 +62,7 @@ async def test_broker_comes_back(site, how):
     assert_each_stored_once(site, result)
 
 
+@pytest.mark.full
 async def test_qos_0_flood_while_postgres_stands_still(site):
     """Memory stays bounded, the oldest of each stream go and are counted, and it recovers by itself."""
     site.register(*DEVICES)

@@ -98,6 +98,7 @@ def test_silence_and_maintenance(site):
 AWAY = [pytest.param("postgres down", marks=pytest.mark.full), "postgres frozen", "mosquitto down"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("away", AWAY)
 def test_our_outage_is_not_the_devices_silence(site, away):
     """An outage longer than the heartbeat timeout: who talks all the while stays online, who is silent does not."""

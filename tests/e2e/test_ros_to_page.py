@@ -51,6 +51,7 @@ async def sign_in(page: Page, base: str) -> None:
     await page.wait_for_url(f"{base}/")
 
 
+@pytest.mark.full
 @pytest.mark.browser
 async def test_a_person_sees_the_robot_move(site, tmp_path):
     """Rows in PostgreSQL, messages on /ws, changing values and a growing chart, and not one complaint."""

@@ -11,6 +11,9 @@ from tests.e2e.ros_site import Driver, RosSite, zero_after_s
 from tests.e2e.site import Site
 from tests.server import running_server
 
+pytestmark = pytest.mark.full
+
+
 # The promise is 0.5 s and 0.1 s for scheduling; a loaded machine of ours gets more before a test is red.
 AT_MOST_S = 1.0
 
