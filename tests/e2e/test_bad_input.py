@@ -69,6 +69,7 @@ def letters(site: Site) -> int:
     return site.one("SELECT count(*) FROM dead_letters")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("count", [1_500, pytest.param(10_000, marks=pytest.mark.full)])
 async def test_mutated_messages_beside_good_traffic(site, count):
     site.register(SOURCE, *GOOD)
