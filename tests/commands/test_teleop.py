@@ -70,11 +70,11 @@ def test_without_a_command_zero_velocity_is_put_out(server: RunningServer) -> No
 
 def test_a_lost_socket_puts_zero_velocity_out(server: RunningServer) -> None:
     with Device(server, "t-4", "cmd/cmd_vel") as device:
-        socket = stick(server, "t-4")
-        socket.recv()
-        drive(socket, 1, 0.4)
-        assert velocity(device) == (0.4, 0.0)
-        socket.socket.close()
+        with stick(server, "t-4") as socket:
+            socket.recv()
+            drive(socket, 1, 0.4)
+            assert velocity(device) == (0.4, 0.0)
+            socket.socket.close()
         assert velocity(device) == (0.0, 0.0)
 
 
@@ -125,9 +125,9 @@ def test_a_viewer_may_not_drive_and_nobody_without_a_token(server: RunningServer
 
 def test_a_killed_server_leaves_the_stick_to_the_next_driver(server: RunningServer) -> None:
     with Device(server, "t-9", "cmd/cmd_vel"):
-        socket = stick(server, "t-9")
-        socket.recv()
-        server.kill()
+        with stick(server, "t-9") as socket:
+            socket.recv()
+            server.kill()
         server.start()
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline:

@@ -32,6 +32,7 @@ def written_by_paho(topic, payload, qos, retain, packet_id, content_type, expiry
     client._packet_queue = lambda _command, packet, *_rest, **_more: packets.append(bytes(packet)) or 0
     client._sock = object()
     client._send_publish(packet_id, topic.encode(), payload, qos, retain, properties=properties)
+    client._sock = None
     return packets[0]
 
 
