@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import time
+import warnings
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import structlog
 from authlib.integrations.base_client import OAuthError  # type: ignore[import-untyped]
-from authlib.integrations.httpx_client import AsyncOAuth2Client  # type: ignore[import-untyped]
 from joserfc import jws, jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, Key
@@ -18,6 +18,11 @@ from joserfc.jwk import JWKRegistry, Key
 from rosfit.accounts.oidc import Flow, ProviderRefusedError, TokenRefusedError
 from rosfit.kernel.errors import UnavailableError
 from rosfit.settings import Settings
+
+with warnings.catch_warnings():
+    # Authlib wants httpx2, and would say so to each person who starts RosFit.
+    warnings.filterwarnings("ignore", message="The httpx module is deprecated")
+    from authlib.integrations.httpx_client import AsyncOAuth2Client  # type: ignore[import-untyped]
 
 log = structlog.get_logger(__name__)
 
