@@ -9,6 +9,8 @@ from pathlib import Path
 
 import aiomqtt
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from rosfit.infra.embedded import broker_acl
 from rosfit.infra.embedded.broker_accounts import BrokerAccounts, hash_password
@@ -224,7 +226,7 @@ def listening_addresses(port: int) -> set[str]:
 
 async def test_queue_outlives_a_stopped_broker(connect, supervisor):
     """What the broker acknowledged for an absent ingest session is still there after its restart."""
-    options = {"identifier": "ingest", "clean_start": False, "properties": session_for_an_hour()}
+    options = {"identifier": "ingest", "clean_start": False, "properties": session_of(3600)}
     async with connect.server(**options) as ingest:
         await ingest.subscribe("rosfit/+/telemetry", qos=1)
     async with connect.client(A) as device:
@@ -242,12 +244,28 @@ async def test_queue_outlives_a_stopped_broker(connect, supervisor):
     assert got == list(range(100))
 
 
-def session_for_an_hour():
-    from paho.mqtt.packettypes import PacketTypes
-    from paho.mqtt.properties import Properties
+async def test_the_broker_survives_a_new_password_for_a_device_that_is_away(connect, supervisor, settings):
+    """Mosquitto 2.0 by itself uses such a session again and again after it has expired and is freed."""
+    keeper = supervisor.keepers["mosquitto"]
+    await asyncio.gather(*(leave_a_session(connect, A, f"{A}-{number}", expiring_in_s=2) for number in range(30)))
+    await connect.accounts.set_password(A, "another")
+    await leave_a_session(connect, B, "the-last", expiring_in_s=3)
+    log = settings.data_dir / "log/mosquitto.log"
+    await until(lambda: "Expiring client the-last" in log.read_text(), within_s=20)
+    expired = [line.split("client ")[1] for line in log.read_text().splitlines() if "Expiring client" in line]
+    assert len(expired) == len(set(expired))
+    assert keeper.restarts == 0
 
+
+async def leave_a_session(connect: Connector, username: str, client_id: str, *, expiring_in_s: int) -> None:
+    options = {"identifier": client_id, "clean_start": False, "properties": session_of(expiring_in_s)}
+    async with connect.client(username, **options) as device:
+        await device.subscribe(f"rosfit/{username}/#", qos=1)
+
+
+def session_of(seconds: int) -> Properties:
     properties = Properties(PacketTypes.CONNECT)
-    properties.SessionExpiryInterval = 3600
+    properties.SessionExpiryInterval = seconds
     return properties
 
 

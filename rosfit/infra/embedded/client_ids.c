@@ -1,10 +1,16 @@
-/* A plugin for Mosquitto 2: refuses a client id that names another device or one of the server's own sessions.
+/* A plugin for Mosquitto 2: refuses a client id that names another device or one of the server's own sessions, and
+ * keeps the broker from falling over sessions that are offline while it reads its accounts again.
  *
  * Mosquitto itself cannot: whoever is let in may take any client id, and by that end the session of another
  * and drop its queue. Everything else (passwords, topics) stays with Mosquitto: the plugin defers to it.
  *
  * plugin_opt_devices names a file with one device id in each line, sorted by byte; it is read again on SIGHUP.
  * A user name is a device id, or a device id, a dot and more. Names that begin with an underscore are the server's.
+ * On SIGHUP Mosquitto 2.0 judges the passwords of offline sessions too. One that fails (its password has changed, or it
+ * was read back from disk, which keeps none) is disconnected a second time, stands in the list of expiring sessions
+ * twice, and is used after it is freed: the broker crashes. Nobody is connected there, so the plugin lets it pass;
+ * whoever comes back to that session is judged as anybody else.
+ *
  * No header is included, so that any C compiler builds it on a machine without development packages.
  */
 
@@ -27,11 +33,12 @@ struct basic_auth_event {
 
 enum { SUCCESS = 0, NOT_AUTHORISED = 11, DEFER = 17, FAILED = 1 };
 enum { ON_RELOAD = 1, ON_BASIC_AUTH = 3 };
-enum { PLUGIN_API = 5, LONGEST_ID = 64 };
+enum { PLUGIN_API = 5, LONGEST_ID = 64, NO_SOCKET = -1 };
 
 typedef int (*callback)(int event, void *data, void *userdata);
 int mosquitto_callback_register(struct plugin_id *id, int event, callback cb, const void *data, void *userdata);
 const char *mosquitto_client_id(const struct mosquitto *client);
+const char *mosquitto_client_address(const struct mosquitto *client);
 const char *mosquitto_client_username(const struct mosquitto *client);
 
 void *fopen(const char *path, const char *mode);
@@ -98,6 +105,18 @@ static int is_own(const char *client_id, const char *username)
     return strlen(client_id) == length && strncmp(client_id, username, length) == 0;
 }
 
+/* The plugin interface does not tell. In Mosquitto's own structure the second int is the socket, and address and client
+ * id follow each other, after 16 bytes or, where it resolves names in the background, after 32: if they are not there, the
+ * structure is another one and nothing is concluded from it. */
+static int is_offline(const struct mosquitto *client)
+{
+    const int *numbers = (const void *)client;
+    const char *const *texts = (const void *)client;
+    const char *address = mosquitto_client_address(client), *client_id = mosquitto_client_id(client);
+    int known = (texts[2] == address && texts[3] == client_id) || (texts[4] == address && texts[5] == client_id);
+    return known && numbers[1] == NO_SOCKET;
+}
+
 static int check_client_id(int event, void *data, void *userdata)
 {
     struct basic_auth_event *asked = data;
@@ -105,6 +124,8 @@ static int check_client_id(int event, void *data, void *userdata)
     const char *username = asked->username;
     (void)event;
     (void)userdata;
+    if (client_id && is_offline(asked->client))
+        return SUCCESS;
     if (!client_id || !username || username[0] == '_' || is_own(client_id, username))
         return DEFER;
     if (strncmp(client_id, SERVER_PREFIX, sizeof SERVER_PREFIX - 1) == 0)
