@@ -101,11 +101,16 @@ async def serve(settings: Settings, endpoints: Endpoints, *, demo: bool, stop: a
 
 @contextlib.asynccontextmanager
 async def _demo_robots(settings: Settings) -> AsyncIterator[None]:
-    """Simulated robots in a process of their own, as real ones would be; they say goodbye at the end."""
-    command = [sys.executable, "-m", "rosfit.cli", "sim", "--robots", str(DEMO_ROBOTS), "--faults"]
+    """Simulated robots in a process of their own, as real ones would be; they say goodbye at the end.
+
+    They end with a server that is killed, or its successor's robots would take each other's connections.
+    """
+    command = [sys.executable, "-m", "rosfit.cli", "sim", "--robots", str(DEMO_ROBOTS), "--faults", "--while-stdin"]
     where = ["--data-dir", str(settings.data_dir)]
     environment = os.environ | {"ROSFIT_HOST": settings.host, "ROSFIT_MQTT_PORT": str(settings.mqtt_port)}
-    robots = await asyncio.create_subprocess_exec(*command, *where, env=environment, stdout=asyncio.subprocess.DEVNULL)
+    robots = await asyncio.create_subprocess_exec(
+        *command, *where, env=environment, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+    )
     try:
         yield
     finally:

@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -43,15 +45,18 @@ TOKEN_VARIABLE = "ROSFIT_API_TOKEN"  # noqa: S105 - the variable's name
     help="Outside broker, one credential for all robots; a password belongs in ROSFIT_MQTT_URL, not here.",
 )
 @click.option("--url", help=f"Running RosFit to register the robots at, with the token in {TOKEN_VARIABLE}.")
+@click.option("--while-stdin", is_flag=True, hidden=True, help="End when standard input is closed.")
 @with_settings
 @json_option
-def sim(settings: Settings, as_json: bool, mqtt_url: str | None, url: str | None, **choices: Any) -> int:
+def sim(
+    settings: Settings, as_json: bool, mqtt_url: str | None, url: str | None, while_stdin: bool, **choices: Any
+) -> int:
     """Simulate robots over MQTT: odometry on a floor plan, battery, laser scan, camera, logs.
 
     Ends with what was sent and acknowledged; Ctrl-C lets every robot say goodbye first.
     """
     options = Options(duration_s=choices.pop("duration"), **choices)
-    summary = asyncio.run(_simulate(options, settings, mqtt_url or settings.mqtt_url, url))
+    summary = asyncio.run(_simulate(options, settings, mqtt_url or settings.mqtt_url, url, while_stdin=while_stdin))
     if as_json:
         print_json(msgspec.to_builtins(summary) | {"total": msgspec.to_builtins(summary.total())})
     else:
@@ -59,7 +64,9 @@ def sim(settings: Settings, as_json: bool, mqtt_url: str | None, url: str | None
     return 0
 
 
-async def _simulate(options: Options, settings: Settings, mqtt_url: str | None, url: str | None) -> Summary:
+async def _simulate(
+    options: Options, settings: Settings, mqtt_url: str | None, url: str | None, *, while_stdin: bool
+) -> Summary:
     device_ids = options.device_ids()
     source, broker_url = account_source(settings, mqtt_url, url)
     accounts = await source.accounts(device_ids)
@@ -67,9 +74,23 @@ async def _simulate(options: Options, settings: Settings, mqtt_url: str | None, 
     task = asyncio.create_task(run_fleet(accounts, options, broker_url, summary=summary, announce=_say))
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    if while_stdin:
+        _at_end_of_stdin(task.cancel)
     with suppress(asyncio.CancelledError):
         await task
     return summary
+
+
+def _at_end_of_stdin(call: Callable[[], object]) -> None:
+    """How a process learns that its parent was killed: nobody is left to hold the other end."""
+    loop = asyncio.get_running_loop()
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        with suppress(RuntimeError):  # the loop is closed already
+            loop.call_soon_threadsafe(call)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def account_source(settings: Settings, mqtt_url: str | None, url: str | None) -> tuple[AccountSource, str]:
