@@ -31,8 +31,9 @@ ACCESS_TTL_S = 3600
 REFRESH_TTL_S = 30 * 86_400
 SESSION_TTL_S = 14 * 86_400
 
+# Ours name no audience, so that any reader of the public keys takes them; one that names another is not for us.
 _claims = jwt.JWTClaimsRegistry(
-    iss={"essential": True, "value": ISSUER}, sub={"essential": True}, exp={"essential": True}
+    iss={"essential": True, "value": ISSUER}, sub={"essential": True}, exp={"essential": True}, aud={"value": ISSUER}
 )
 
 _device_claims = jwt.JWTClaimsRegistry(

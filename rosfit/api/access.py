@@ -25,6 +25,7 @@ SESSION_COOKIE = "rosfit_session"
 async def require_right(connection: Connection, handler: BaseRouteHandler) -> None:
     """Guard: a credential, the right in `opt["right"]`, the rate limit, and then the device in the path.
 
+    `opt["whole_fleet"]` refuses who is limited to some devices, where the right alone does not.
     `opt["public"]` lets anybody in; a credential that is sent all the same is looked at.
     `opt["page"]` takes the session of the pages, too: for what a browser reads without scripts of its own.
     """
@@ -40,7 +41,7 @@ async def require_right(connection: Connection, handler: BaseRouteHandler) -> No
     if connection.scope.get("method") == "OPTIONS":
         return  # answered by the framework, with the methods of the path
     try:
-        check_right(actor, handler.opt["right"])
+        check_right(actor, handler.opt["right"], whole_fleet=bool(handler.opt.get("whole_fleet")))
     except PermissionDeniedError:
         await _record_denial(connection, edge, actor)
         raise
@@ -67,10 +68,12 @@ def check_media_type(connection: Connection, handler: BaseRouteHandler) -> None:
         raise UnsupportedMediaTypeError(f"The body is {given[:100]!r}; send {expected} and say so in Content-Type")
 
 
-def check_right(actor: Actor, right: Right | None) -> None:
+def check_right(actor: Actor, right: Right | None, *, whole_fleet: bool = False) -> None:
     """`None` asks for any signed-in actor. Raises PermissionDeniedError."""
     if right is not None and not actor.may(right):
         raise PermissionDeniedError(f"This needs the right {right.value}, which the role {actor.role} does not have")
+    if whole_fleet and not actor.reach.is_everything:
+        raise PermissionDeniedError("This credential is limited to some devices; this needs one that is not")
 
 
 def actor_of(connection: Connection) -> Actor:

@@ -93,7 +93,7 @@ class DeviceController(Controller):
         await record(work, request, "device.decommission", device_id)
         sync_broker_after(work, edge)
 
-    @get("/{device_id:str}/logs", opt=READ)
+    @get("/{device_id:str}/logs", opt={"right": Right.TELEMETRY_READ})
     async def list_logs(
         self,
         device_id: str,

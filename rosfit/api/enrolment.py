@@ -12,7 +12,6 @@ from litestar import Controller, Request, Response, delete, get, post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
 
-from rosfit.accounts.models import Actor
 from rosfit.accounts.rights import Right
 from rosfit.api.access import actor_of, record
 from rosfit.api.auth import sync_broker_after
@@ -34,12 +33,13 @@ from rosfit.fleet.enrolment_models import (
 )
 from rosfit.fleet.models import Credential
 from rosfit.fleet.mqtt_passwords import fits
-from rosfit.kernel.errors import PermissionDeniedError, RateLimitedError, UnauthenticatedError, UnavailableError
+from rosfit.kernel.errors import RateLimitedError, UnauthenticatedError, UnavailableError
 from rosfit.kernel.paging import Page
 from rosfit.kernel.work import Work
 
-READ = {"right": Right.DEVICES_READ}
-WRITE = {"right": Right.DEVICES_WRITE}
+# What is let in here belongs to nobody yet, so a credential that is limited to some devices may not deal with it.
+READ = {"right": Right.DEVICES_READ, "whole_fleet": True}
+WRITE = {"right": Right.DEVICES_WRITE, "whole_fleet": True}
 PUBLIC = {"public": True}
 WAITING = {202: ResponseSpec(Waiting, description="Nobody has decided yet", generate_examples=False)}
 
@@ -70,7 +70,7 @@ class EnrolmentTokenController(Controller):
         self, data: NewEnrolmentToken, request: Request[Any, Any, Any], work: Work
     ) -> Response[EnrolmentTokenWithSecret]:
         """A token with which robots register themselves; shown once."""
-        actor = _everywhere(request)
+        actor = actor_of(request)
 
         async def create() -> EnrolmentTokenWithSecret:
             made = await enrolment.create_token(work, data, actor.id)
@@ -84,13 +84,11 @@ class EnrolmentTokenController(Controller):
         self, request: Request[Any, Any, Any], work: Work, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
     ) -> Page[EnrolmentToken]:
         """Those not revoked, newest first, without their secrets."""
-        _everywhere(request)
         return await enrolment.list_tokens(work, cursor, limit)
 
     @delete("/{token_id:str}", opt=WRITE)
     async def revoke_enrolment_token(self, token_id: str, request: Request[Any, Any, Any], work: Work) -> None:
         """At once. Robots that it has let in stay."""
-        _everywhere(request)
         await enrolment.revoke_token(work, token_id)
         await record(work, request, "enrolment_token.revoke", token_id)
 
@@ -164,34 +162,20 @@ class EnrolmentController(Controller):
         cursor: Cursor = None,
     ) -> Page[Enrolment]:
         """Robots that asked to be let in, newest first."""
-        _everywhere(request)
         return await enrolment.find(work, status, cursor, limit)
 
     @post("/enrolments/{enrolment_id:str}/approve", opt=WRITE, status_code=200)
-    async def approve_enrolment(
-        self, enrolment_id: str, request: Request[Any, Any, Any], work: Work
-    ) -> Enrolment:
+    async def approve_enrolment(self, enrolment_id: str, request: Request[Any, Any, Any], work: Work) -> Enrolment:
         """Register the robot; it fetches its credential itself."""
-        approved = await enrolment.approve(work, enrolment_id, _everywhere(request).id)
+        approved = await enrolment.approve(work, enrolment_id, actor_of(request).id)
         await record(work, request, "enrolment.approve", enrolment_id, after=approved)
         return approved
 
     @post("/enrolments/{enrolment_id:str}/deny", opt=WRITE, status_code=200)
     async def deny_enrolment(self, enrolment_id: str, request: Request[Any, Any, Any], work: Work) -> Enrolment:
-        denied = await enrolment.deny(work, enrolment_id, _everywhere(request).id)
+        denied = await enrolment.deny(work, enrolment_id, actor_of(request).id)
         await record(work, request, "enrolment.deny", enrolment_id, after=denied)
         return denied
-
-
-def _everywhere(request: Connection) -> Actor:
-    """Who asks. A token lets in devices that belong to nobody yet, so a credential with limits may not deal with it.
-
-    Raises PermissionDeniedError.
-    """
-    actor = actor_of(request)
-    if not actor.reach.is_everything:
-        raise PermissionDeniedError("This credential is limited to some devices; enrolment needs one that is not")
-    return actor
 
 
 async def limit_by_address(request: Connection, edge: Edge) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 
 import msgspec
 from litestar import Controller, Request, Response, delete, get, patch, post
+from litestar.handlers.base import BaseRouteHandler
 
 from rosfit.accounts.rights import Right
 from rosfit.api.access import actor_of, record
+from rosfit.api.edge import Connection, edge_of
 from rosfit.api.idempotency import once
 from rosfit.api.parameters import DEFAULT_LIMIT, Cursor, Limit
 from rosfit.fleet import groups
@@ -26,6 +28,12 @@ WRITE = {"right": Right.GROUPS_WRITE}
 
 class PreviewRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     query: str
+
+
+async def group_exists(connection: Connection, _: BaseRouteHandler) -> None:
+    """Guard: 404 comes before whatever is wrong with the body."""
+    async with edge_of(connection).open_work() as work:
+        await groups.get(work, connection.path_params["group"])
 
 
 class GroupController(Controller):
@@ -64,7 +72,7 @@ class GroupController(Controller):
     ) -> Page[Device]:
         return await fleet.find(work, DeviceFilter(group=group), cursor, limit, actor_of(request).reach)
 
-    @patch("/{group:str}", opt=WRITE)
+    @patch("/{group:str}", opt=WRITE, guards=[group_exists])
     async def update_group(self, group: str, data: GroupChange, request: AnyRequest, work: Work) -> Group:
         """Rename, change the query, or change the members of a static list."""
         before = await groups.get(work, group)

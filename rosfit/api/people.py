@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from litestar import Controller, Request, Response, delete, get, patch, post
+from litestar.handlers.base import BaseRouteHandler
 from litestar.response import Stream
 
 from rosfit.accounts import audit
@@ -18,7 +19,7 @@ from rosfit.accounts.rights import Right
 from rosfit.accounts.throttle import throttled
 from rosfit.accounts.tokens import ACCESS_TTL_S
 from rosfit.api.access import actor_of, record
-from rosfit.api.edge import Edge, address_of
+from rosfit.api.edge import Connection, Edge, address_of, edge_of
 from rosfit.api.idempotency import once
 from rosfit.api.parameters import DEFAULT_LIMIT, Cursor, Limit
 from rosfit.kernel.paging import Page
@@ -28,6 +29,12 @@ AnyRequest = Request[Any, Any, Any]
 
 USERS = {"right": Right.USERS_WRITE}
 KEYS = {"right": Right.KEYS_WRITE}
+
+
+async def user_exists(connection: Connection, _: BaseRouteHandler) -> None:
+    """Guard: 404 comes before whatever is wrong with the body."""
+    async with edge_of(connection).open_work() as work:
+        await accounts.get_user(work, connection.path_params["user_id"])
 
 
 class UserController(Controller):
@@ -49,7 +56,7 @@ class UserController(Controller):
 
         return await once(work, request, actor_of(request).id, 201, create)
 
-    @patch("/{user_id:str}", opt=USERS)
+    @patch("/{user_id:str}", opt=USERS, guards=[user_exists])
     async def update_user(self, user_id: str, data: UserChange, request: AnyRequest, work: Work) -> User:
         """A new password or disabling ends every session of the user."""
         before = await accounts.get_user(work, user_id)

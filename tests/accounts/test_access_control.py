@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.server import Client, running_server, until
+from tests.server import Client, until
 from tests.server import RunningServer as Server
 
 PASSWORD = "a password that is long"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with running_server(ROSFIT_RATE_LIMIT_PER_S="100000") as running:
-        for device_id, tags in (("red-1", ["red"]), ("red-2", ["red"]), ("blue-1", ["blue"])):
-            answer = running.admin.post("/devices", json={"device_id": device_id, "tags": tags})
-            assert answer.status_code == 201, answer.text
-        yield running
 
 
 def client_with(server: Server, token: str) -> Client:
