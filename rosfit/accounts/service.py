@@ -62,7 +62,9 @@ async def register(work: Work, new: NewUser, actor: Actor | None, setup_token: s
     """The first user needs the set-up token and becomes admin; later ones are added by admins."""
     await repository.lock_users(work.connection)
     if await needs_setup(work):
-        if not (setup_token and new.setup_token and hmac.compare_digest(new.setup_token, setup_token)):
+        # As bytes: compare_digest takes no text beyond ASCII.
+        given = (new.setup_token or "").encode(errors="replace")
+        if not (setup_token and hmac.compare_digest(given, setup_token.encode())):
             raise SetupTokenError("`rosfit serve` prints the set-up address with its token at the first start")
         return await add_user(work, _as_admin(new))
     if actor is None:

@@ -22,6 +22,9 @@ from rosfit.kernel.work import Work
 
 T = TypeVar("T")
 
+# An attempt holds a database connection while a password is hashed: a burst of them must leave most for the others.
+AT_ONCE = 4
+
 OpenWork = Callable[[], AbstractAsyncContextManager[Work]]
 
 
@@ -46,6 +49,7 @@ class TooManyTriesError(RateLimitedError):
 # Tries at one account take turns, so that a burst of guesses cannot slip past the count. Different accounts rarely
 # share a lock, and waiting holds no database connection.
 _turns = [asyncio.Lock() for _ in range(256)]
+_attempts = asyncio.Semaphore(AT_ONCE)
 
 
 async def throttled(
@@ -56,7 +60,7 @@ async def throttled(
     Raises TooManyTriesError without trying, or what `attempt` raises; an UnauthenticatedError counts as a failure.
     """
     subjects = _subjects(account, address)
-    async with _turns[hash(subjects[0][0]) % len(_turns)]:
+    async with _turns[hash(subjects[0][0]) % len(_turns)], _attempts:
         async with open_work() as work:
             await _refuse_blocked(work, [subject for subject, _ in subjects])
         try:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import Router
+from litestar.connection import ASGIConnection
 from litestar.datastructures import CacheControlHeader
 from litestar.di import Provide
+from litestar.handlers import BaseRouteHandler
 from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler
 
@@ -32,7 +34,7 @@ from rosfit.dashboard import (
 from rosfit.dashboard.access import provide_actor, provide_waiting_actor, same_origin
 from rosfit.dashboard.errors import error_page
 from rosfit.dashboard.rendering import fingerprint, template_config
-from rosfit.kernel.errors import RosfitError
+from rosfit.kernel.errors import NotFoundError, RosfitError
 
 __all__ = ["routes", "template_config"]
 
@@ -152,9 +154,16 @@ def _static_files() -> list[Router]:
     folder = asset_folder("static")
     kept = CacheControlHeader(max_age=_A_YEAR_S, public=True, immutable=True)
     plain = CacheControlHeader(no_cache=True)
+    served: dict[str, Any] = {"opt": _PUBLIC, "guards": [_names_a_file]}
     return [
         create_static_files_router(
-            f"/static/{fingerprint()}", [folder], name="static-kept", cache_control=kept, opt=_PUBLIC
+            f"/static/{fingerprint()}", [folder], name="static-kept", cache_control=kept, **served
         ),
-        create_static_files_router("/static", [folder], name="static", cache_control=plain, opt=_PUBLIC),
+        create_static_files_router("/static", [folder], name="static", cache_control=plain, **served),
     ]
+
+
+def _names_a_file(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Guard: no file has a NUL in its name, and the system's calls raise ValueError for one."""
+    if "\0" in connection.scope["path"]:
+        raise NotFoundError("There is no such file")

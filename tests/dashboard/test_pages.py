@@ -79,11 +79,19 @@ async def test_the_first_user_needs_the_token_and_is_signed_in(site: Site) -> No
     assert again.headers["location"] == "/sign-in"
 
 
+async def test_a_setup_token_beyond_ascii_is_wrong_like_any_other(site: Site) -> None:
+    site.edge.setup_token.ensure()
+    form = {"email": "eve@example.org", "password": "correct horse", "token": "é"}
+    assert (await site.client.post("/setup", data=form, headers=OWN)).status_code == 403
+    assert (await site.client.get("/")).headers["location"].startswith("/setup")
+
+
+
 async def test_set_up_names_the_fields_that_are_wrong(site: Site) -> None:
     answer = await site.client.post("/setup", data={"email": "ada", "password": "short"}, headers=OWN)
     assert answer.status_code == 422
     assert "Enter an e-mail address" in answer.text
-    assert "Use 10 to 1024 characters" in answer.text
+    assert "Use 8 to 1024 characters" in answer.text
 
 
 async def test_without_a_session_each_kind_of_request_is_sent_to_sign_in(site: Site) -> None:

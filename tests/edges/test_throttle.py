@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from rosfit.accounts.throttle import ADDRESS, AT_ONCE
 from tests.edges.conftest import PROXY_ADDRESS, ClientFrom
 from tests.server import PASSWORD, Client
 
@@ -125,6 +126,15 @@ def test_an_address_that_guesses_at_many_accounts_is_slowed_down(client_from: Cl
     answers = [guess_from(stranger, f"203.0.113.{number}") for number in range(21)]
     assert codes(answers) == [401] * 20 + [429]
     assert log_in(client_from(), email, PASSWORD).status_code == 200, "another address is not held up"
+
+
+def test_a_burst_at_many_accounts_gets_few_more_tries(client_from: ClientFrom) -> None:
+    """Nor the database connections that others need: at most `AT_ONCE` passwords are looked at together."""
+    clients = [client_from("127.201.7.7") for _ in range(60)]
+    with ThreadPoolExecutor(60) as pool:
+        answers = list(pool.map(lambda client: log_in(client, f"{secrets.token_hex(8)}@example.com"), clients))
+    assert set(codes(answers)) == {401, 429}
+    assert codes(answers).count(401) <= ADDRESS.free + AT_ONCE
 
 
 def test_people_behind_a_trusted_proxy_have_addresses_of_their_own(client_from: ClientFrom) -> None:
