@@ -45,8 +45,8 @@ class SocketOrigins:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        named = [*settings.cors_origins, *([settings.public_url] if settings.public_url else [])]
-        self._allowed = {_place(origin) for origin in named}
+        self._named = {_place(origin) for origin in settings.cors_origins}
+        self._public_url = settings.public_url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.WEBSOCKET and not self._may_open(scope):
@@ -62,12 +62,16 @@ class SocketOrigins:
         origin = headers.get(b"origin", b"").decode("latin-1")
         if not origin:
             return True
-        place = _place(origin)
-        if place in self._allowed:
-            return True
-        # A proxy in front may speak TLS for us, so the scheme is the page's own.
         host = headers.get(b"host", b"").decode("latin-1")
-        return place is not None and place == _place(f"{urlsplit(origin).scheme}://{host}")
+        return _place(origin) in self._named or is_own_page(origin, host, self._public_url)
+
+
+def is_own_page(origin: str, host: str, public_url: str | None) -> bool:
+    """Whether the page was served under the host that is asked now, or under the address that people use."""
+    place = _place(origin)
+    # A proxy in front may speak TLS for us, so the scheme is the page's own.
+    own = {_place(f"{urlsplit(origin).scheme}://{host}"), _place(public_url or "")} if place else set()
+    return place in own
 
 
 def _place(origin: str) -> tuple[str, str, int | None] | None:

@@ -123,6 +123,32 @@ def test_a_viewer_may_not_drive_and_nobody_without_a_token(server: RunningServer
             assert closed.value.rcvd.code == 4401
 
 
+@pytest.mark.parametrize(
+    ("change", "code", "closed_with"),
+    [({"role": "viewer"}, "PERMISSION_DENIED", 4403), ({"disabled": True}, "AUTH_REQUIRED", 4401),
+     ({"only_tags": ["elsewhere"]}, "DEVICE_NOT_FOUND", 4403)],
+)  # fmt: skip
+def test_who_loses_the_right_loses_the_stick(
+    server: RunningServer, change: dict[str, Any], code: str, closed_with: int
+) -> None:
+    """Within seconds, in the middle of driving, and the robot stands still."""
+    operator = server.user("operator")
+    user_id = operator.got("/auth/me")["id"]
+    name = f"t-loses-{closed_with}-{len(code)}"
+    with Device(server, name, "cmd/cmd_vel") as device, stick(server, name, token=operator.token) as socket:
+        socket.recv()
+        drive(socket, 1, 0.4)
+        assert velocity(device) == (0.4, 0.0)
+        assert server.admin.patch(f"/users/{user_id}", json=change).status_code == 200
+        assert json.loads(socket.recv(timeout=5))["data"]["code"] == code
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(timeout=5)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == closed_with
+        assert velocity(device) == (0.0, 0.0)
+    assert server.admin.got(f"/devices/{name}/driver")["lease"] is None
+
+
 def test_a_killed_server_leaves_the_stick_to_the_next_driver(server: RunningServer) -> None:
     with Device(server, "t-9", "cmd/cmd_vel"):
         with stick(server, "t-9") as socket:

@@ -20,7 +20,7 @@ from websockets.sync.client import connect
 from rosfit.api import slow_clients
 from rosfit.settings import SettingsError, load_settings
 from tests.edges.conftest import FRIEND, PROXY_ADDRESS, ClientFrom
-from tests.server import Client, RunningServer, until
+from tests.server import PASSWORD, Client, RunningServer, until
 
 MIB = 1024 * 1024
 
@@ -64,6 +64,19 @@ def test_wildcards_and_what_is_no_origin_are_refused(monkeypatch: pytest.MonkeyP
 
 
 # ── WebSocket origins ──
+
+
+def test_the_session_counts_for_sockets_of_own_pages_only(server: RunningServer, client_from: ClientFrom) -> None:
+    """A site that is named for CORS must send a token: the cookie is not its own."""
+    email = f"{secrets.token_hex(4)}@example.com"
+    server.admin.made("/users", {"email": email, "password": PASSWORD, "role": "operator"})
+    page = client_from().post("//sign-in", data={"email": email, "password": PASSWORD})
+    cookie = {"Cookie": f"rosfit_session={page.cookies['rosfit_session']}"}
+    for origin, code in {server.url: "DEVICE_NOT_FOUND", FRIEND: "AUTH_REQUIRED"}.items():
+        url = f"{server.websocket_url}/teleop/none-such"
+        with connect(url, origin=origin, additional_headers=cookie) as ws:  # type: ignore[arg-type]
+            ws.send("{}")
+            assert json.loads(ws.recv(10))["data"]["code"] == code
 
 
 def opens(server: RunningServer, admin: Client, origin: str | None) -> bool:
@@ -183,6 +196,25 @@ def test_what_is_not_http_is_refused(server: RunningServer, data: bytes) -> None
     answer = raw(server, data + b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"application/problem+json" in answer
+
+
+@pytest.mark.parametrize("path", ["..%2f..%2fpyproject.toml", "%2e%2e/%2e%2e/etc/passwd", "/etc/passwd", "app.css%00"])
+def test_static_files_are_those_of_their_folder(server: RunningServer, path: str) -> None:
+    assert server.anonymous().get(f"//static/{path}").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/setup", "/sign-in", "/api/v1/auth/login", "/api/v1/auth/token"])
+def test_public_forms_that_trickle_in_leave_the_database_to_others(
+    server: RunningServer, admin: Client, path: str
+) -> None:
+    """More of them than there are database connections."""
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nContent-Length: 100\r\n"
+    head += f"Content-Type: application/{'json' if 'login' in path else 'x-www-form-urlencoded'}\r\n\r\na"
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            slow = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            slow.sendall(head.encode())
+        assert admin.get("/devices", timeout=5).status_code == 200
 
 
 async def test_headers_that_trickle_in_end_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:

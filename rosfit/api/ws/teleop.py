@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,6 +20,7 @@ from rosfit.accounts.models import Actor
 from rosfit.accounts.rights import Right
 from rosfit.api.access import SESSION_COOKIE, check_right
 from rosfit.api.edge import Edge, edge_of
+from rosfit.api.origins import is_own_page
 from rosfit.commands import service, teleop
 from rosfit.commands.errors import DeviceOfflineError
 from rosfit.commands.models import Lease
@@ -39,6 +42,9 @@ AUTH_WITHIN_S = 10.0
 LOOK_EVERY_S = 0.05
 RENEW_EVERY_S = 1.0
 
+# Who holds the credential now; raises UnauthenticatedError once it has ended.
+WhoNow = Callable[[], Awaitable[Actor]]
+
 # QoS 0 may be lost, so standing still is said several times.
 STILL_TIMES = 3
 
@@ -49,10 +55,8 @@ class LeaseLostError(RosfitError):
     title = "Somebody else has taken the stick"
 
 
-class TeleopMessageError(RosfitError):
-    code = "INVALID_MESSAGE"
-    status = 400
-    title = "The message is no stick position"
+class SessionEndedError(UnauthenticatedError):
+    title = "The session has ended"
 
 
 @websocket("/ws/teleop/{device_id:str}", opt={"public": True})
@@ -62,8 +66,7 @@ async def teleop_socket(socket: Socket, device_id: str) -> None:
     await socket.accept()
     with contextlib.suppress(WebSocketDisconnect):
         try:
-            actor = await _sign_in(socket, edge)
-            await _drive(socket, edge, device_id, actor)
+            await _drive(socket, edge, device_id, await _sign_in(socket, edge))
         except UnauthenticatedError as error:
             await _refuse(socket, error, CLOSE_UNAUTHENTICATED)
         except LeaseLostError as error:
@@ -77,14 +80,34 @@ async def _refuse(socket: Socket, error: RosfitError, code: int) -> None:
     await socket.close(code, error.code)
 
 
-async def _sign_in(socket: Socket, edge: Edge) -> Actor:
+async def _sign_in(socket: Socket, edge: Edge) -> WhoNow:
     if token := socket.query_params.get("token"):
-        return await edge.identities.identify(token)
-    # Sockets that pages of other sites open never come here, so this cookie is our own page's.
-    if session := socket.cookies.get(SESSION_COOKIE):
-        async with edge.open_work() as work:
-            if actor := await accounts.session_actor(work, session):
-                return actor
+        return partial(edge.identities.identify, token)
+    session = _own_session(socket, edge)
+    if session:
+        with contextlib.suppress(SessionEndedError):
+            await _of_session(edge, session)
+            return partial(_of_session, edge, session)
+    return partial(edge.identities.identify, await _first_token(socket))
+
+
+def _own_session(socket: Socket, edge: Edge) -> str | None:
+    """The pages' cookie, unless a page of a site named for CORS opened the socket: that has to send a token."""
+    origin = socket.headers.get("origin")
+    if origin and not is_own_page(origin, socket.headers.get("host", ""), edge.settings.public_url):
+        return None
+    return socket.cookies.get(SESSION_COOKIE)
+
+
+async def _of_session(edge: Edge, session: str) -> Actor:
+    async with edge.open_work() as work:
+        actor = await accounts.session_actor(work, session)
+    if actor is None:
+        raise SessionEndedError("The session has ended; sign in again")
+    return actor
+
+
+async def _first_token(socket: Socket) -> str:
     try:
         async with asyncio.timeout(AUTH_WITHIN_S):
             first = await socket.receive_json()
@@ -94,10 +117,11 @@ async def _sign_in(socket: Socket, edge: Edge) -> Actor:
     token = data.get("token") if isinstance(data, dict) else None
     if not isinstance(token, str):
         raise UnauthenticatedError("The first message is auth")
-    return await edge.identities.identify(token)
+    return token
 
 
-async def _drive(socket: Socket, edge: Edge, device_id: str, actor: Actor) -> None:
+async def _drive(socket: Socket, edge: Edge, device_id: str, who_now: WhoNow) -> None:
+    actor = await who_now()
     check_right(actor, Right.COMMANDS_WRITE)
     take_over = socket.query_params.get("take_over") in {"true", "1"}
     async with edge.open_work() as work:
@@ -109,16 +133,19 @@ async def _drive(socket: Socket, edge: Edge, device_id: str, actor: Actor) -> No
         )
         action = "teleop.take_over" if take_over else "teleop.take"
         await audit.record(work, actor, action, device_id)
-    await _Driver(socket, edge, lease, Stick(teleop.limits_of(device.metadata)), actor).run()
+    await _Driver(socket, edge, lease, Stick(teleop.limits_of(device.metadata)), actor, who_now).run()
 
 
 class _Driver:
-    def __init__(self, socket: Socket, edge: Edge, lease: Lease, stick: Stick, actor: Actor) -> None:
+    def __init__(
+        self, socket: Socket, edge: Edge, lease: Lease, stick: Stick, actor: Actor, who_now: WhoNow
+    ) -> None:
         self._socket = socket
         self._edge = edge
         self._lease = lease
         self._stick = stick
         self._actor = actor
+        self._who_now = who_now
         self._topic = device_topic(lease.device_id, "cmd/cmd_vel")
         self._seq = 0
 
@@ -185,11 +212,17 @@ class _Driver:
                 await self._stand_still()
 
     async def _watch_lease(self) -> None:
-        """Raises LeaseLostError when somebody took it over; a database that is away does not stop a robot."""
+        """Raises LeaseLostError when somebody took it over, and what `_drive` raises when the right has ended.
+
+        A database that is away does not stop a robot.
+        """
         while True:
             await asyncio.sleep(RENEW_EVERY_S)
             with contextlib.suppress(UnavailableError):
+                actor = await self._who_now()
+                check_right(actor, Right.COMMANDS_WRITE)
                 async with self._edge.open_work() as work:
+                    await fleet.check_reach(work, self._lease.device_id, actor.reach)
                     if not await service.renew_lease(work, self._lease):
                         raise LeaseLostError(f"The stick of {self._lease.device_id} was taken over")
 
