@@ -41,9 +41,9 @@ class GroupController(Controller):
     tags = ("groups",)
 
     @get(opt=READ)
-    async def list_groups(self, work: Work) -> Page[Group]:
-        """All groups by name, in one page."""
-        return Page(await groups.listing(work))
+    async def list_groups(self, request: AnyRequest, work: Work) -> Page[Group]:
+        """By name, in one page; somebody with limits sees those that hold something for them, counted within reach."""
+        return Page(await groups.in_reach(work, await groups.listing(work), actor_of(request).reach))
 
     @post(opt=WRITE)
     async def create_group(self, data: NewGroup, request: AnyRequest, work: Work) -> Response[Group]:
@@ -62,15 +62,17 @@ class GroupController(Controller):
         return await groups.preview(work, data.query, actor_of(request).reach)
 
     @get("/{group:str}", opt=READ)
-    async def get_group(self, group: str, work: Work) -> Group:
+    async def get_group(self, group: str, request: AnyRequest, work: Work) -> Group:
         """By id or name."""
-        return await groups.get(work, group)
+        return await groups.get_in_reach(work, group, actor_of(request).reach)
 
     @get("/{group:str}/devices", opt=READ)
     async def list_group_devices(
         self, group: str, request: AnyRequest, work: Work, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
     ) -> Page[Device]:
-        return await fleet.find(work, DeviceFilter(group=group), cursor, limit, actor_of(request).reach)
+        reach = actor_of(request).reach
+        await groups.get_in_reach(work, group, reach)
+        return await fleet.find(work, DeviceFilter(group=group), cursor, limit, reach)
 
     @patch("/{group:str}", opt=WRITE, guards=[group_exists])
     async def update_group(self, group: str, data: GroupChange, request: AnyRequest, work: Work) -> Group:

@@ -102,12 +102,8 @@ async def show_groups(work: NamedDependency[Work], actor: NamedDependency[Actor]
     """With counts within reach; somebody with limits sees only groups that hold something for them."""
     listed = await groups.listing(work)
     counts = await groups.counts(work, listed, actor.reach)
-    shown = [Listed(group, counts[group.group_id]) for group in listed if _shown(group, counts, actor.reach)]
+    shown = [Listed(group, counts[group.group_id]) for group in listed if groups.shown(group, counts, actor.reach)]
     return render(GroupsPage(shell_for(actor), shown, actor.may(Right.GROUPS_WRITE)))
-
-
-def _shown(group: Group, counts: dict[str, int], reach: Reach) -> bool:
-    return reach.is_everything or group.group_id in reach.groups or counts[group.group_id] > 0
 
 
 @get("/groups/new", opt=WRITE)
@@ -199,7 +195,7 @@ async def show_group(
 async def _page(work: Work, actor: Actor, group_id: str, cursor: str | None = None) -> GroupPage:
     group = await groups.get(work, group_id)
     counts = await groups.counts(work, [group], actor.reach)
-    if not _shown(group, counts, actor.reach):
+    if not groups.shown(group, counts, actor.reach):
         raise GroupNotFoundError(f"There is no group {group_id[:100]!r}")
     devices = await fleet.find(work, DeviceFilter(group=group.group_id), cursor, PAGE_SIZE, actor.reach)
     return GroupPage(

@@ -135,6 +135,30 @@ async def counts(work: Work, listed: Sequence[Group], reach: Reach) -> dict[str,
     return {group.group_id: count for group, count in zip(listed, found, strict=True)}
 
 
+async def in_reach(work: Work, listed: Sequence[Group], reach: Reach) -> list[Group]:
+    """Those that hold something within reach, or are the limit itself; static lists count what is within reach."""
+    if reach.is_everything:
+        return list(listed)
+    found = await counts(work, listed, reach)
+    return [
+        msgspec.structs.replace(group, count=None if group.count is None else found[group.group_id])
+        for group in listed
+        if shown(group, found, reach)
+    ]
+
+
+def shown(group: Group, counts: Mapping[str, int], reach: Reach) -> bool:
+    """Whether somebody with this reach may know of the group."""
+    return reach.is_everything or group.group_id in reach.groups or counts[group.group_id] > 0
+
+
+async def get_in_reach(work: Work, group: str, reach: Reach) -> Group:
+    """Raises GroupNotFoundError, also for a group that holds nothing within reach."""
+    if shown := await in_reach(work, [await get(work, group)], reach):
+        return shown[0]
+    raise GroupNotFoundError(f"There is no group {group[:100]!r}")
+
+
 async def condition_of(work: Work, text: str, *, within_group: bool = False) -> Condition:
     """A query as a condition. Within a group it may ask for static groups only, so that none contains itself."""
     terms = query.parse_query(text)

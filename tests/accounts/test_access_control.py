@@ -128,6 +128,21 @@ def test_a_limit_to_a_saved_query_follows_the_query(server: Server) -> None:
     assert server.admin.delete("/groups/blues").json()["code"] == "GROUP_IN_USE"
 
 
+def test_groups_show_a_limited_person_what_they_hold_for_them(server: Server) -> None:
+    for name, members in {"mixed": ["red-1", "blue-1"], "only-blue": ["blue-1"]}.items():
+        server.admin.made("/groups", {"name": name, "device_ids": members})
+    client = person(server, "red-viewer", "viewer", only_tags=["red"])
+    listed = {group["name"]: group["count"] for group in client.got("/groups")["items"]}
+    assert listed["mixed"] == 1
+    assert "only-blue" not in listed
+    assert client.got("/groups/mixed")["count"] == 1
+    assert client.get("/groups/only-blue").json()["code"] == "GROUP_NOT_FOUND"
+    assert client.get("/groups/only-blue/devices").status_code == 404
+    assert [device["device_id"] for device in client.got("/groups/mixed/devices")["items"]] == ["red-1"]
+    whole = {group["name"]: group["count"] for group in server.admin.got("/groups")["items"]}
+    assert (whole["mixed"], whole["only-blue"]) == (2, 1)
+
+
 def test_a_disabled_user_is_signed_out_everywhere(server: Server) -> None:
     client = person(server, "leaver", "viewer")
     user_id = client.get("/auth/me").json()["id"]
