@@ -1,5 +1,6 @@
 """Actions through a real broker and the real bridge: goal, feedback, result, refusal, cancelling, killing."""
 
+import threading
 import time
 
 import action_type
@@ -19,12 +20,15 @@ class CountingRobot(LiveRobot):
 
         self.type = CountUntil
         self.counts = []
+        self.asked, self.closing = 0, False
+        self.decide = threading.Event()  # set: goals are judged as they come
+        self.decide.set()
         ActionServer(
             self.node,
             CountUntil,
             self.of("count"),
             self._count,
-            goal_callback=lambda goal: GoalResponse.REJECT if goal.target < 0 else GoalResponse.ACCEPT,
+            goal_callback=self._judge_goal,
             cancel_callback=lambda _: CancelResponse.ACCEPT,
             callback_group=ReentrantCallbackGroup(),
         )
@@ -37,9 +41,20 @@ class CountingRobot(LiveRobot):
         )
         return super().config(port, spool, extra=actions, **options)
 
+    def close(self):
+        self.closing = True
+        super().close()
+
+    def _judge_goal(self, goal):
+        self.asked += 1
+        self.decide.wait(20)
+        return GoalResponse.REJECT if goal.target < 0 else GoalResponse.ACCEPT
+
     def _count(self, handle):
         goal, feedback = handle.request, self.type.Feedback()
         for n in range(1, goal.target + 1):
+            if self.closing:
+                break  # a failed test left it: it would speak in a graph that is gone
             if handle.is_cancel_requested:
                 handle.canceled()
                 return self.type.Result(count=n - 1)
@@ -75,6 +90,7 @@ def process(robot, broker, listener, cloud, tmp_path):
     wait_until(lambda: listener.of("status"), what="online")
     robot.counts.clear()
     yield made
+    robot.decide.set()
     made.end()
 
 
@@ -139,4 +155,41 @@ def test_cancelling(robot, cloud, process):
     assert process.terminate() == 0
     stopped = cloud.final(running)
     assert stopped["status"] == "cancelled" or stopped["error"]["code"] == "INTERRUPTED"
+    stands_still(robot)
+
+
+def on_its_way(robot, cloud, command="count"):
+    """A goal that the action server has not judged yet."""
+    asked = robot.asked
+    command_id = cloud.send(command, {"target": 500, "period_s": 0.05})
+    wait_until(lambda: robot.asked > asked)
+    return command_id
+
+
+def test_goals_on_their_way(robot, cloud, process):
+    """Ended before the action server has said that it takes them: none goes on unwatched."""
+    assert cloud.done("count", {"target": 1})["status"] == "succeeded"
+
+    robot.decide.clear()
+    running = on_its_way(robot, cloud)
+    cancel = cloud.send("cancel", {"command_id": running})
+    wait_until(lambda: cloud.answers(cancel))
+    robot.decide.set()
+    assert cloud.final(cancel)["result"] == {"command_id": running}
+    assert cloud.final(running)["status"] == "cancelled"
+    stands_still(robot)
+
+    robot.decide.clear()
+    running = on_its_way(robot, cloud)
+    assert cloud.done("emergency_stop")["result"]["cancelled"] == [running]
+    robot.decide.set()
+    assert cloud.final(running)["status"] == "cancelled"
+    stands_still(robot)
+
+    robot.decide.clear()
+    late = cloud.final(on_its_way(robot, cloud, "hurry"))
+    assert (late["status"], late["error"]["code"]) == ("failed", "TIMEOUT")
+    robot.counts.clear()
+    robot.decide.set()
+    wait_until(lambda: robot.counts)
     stands_still(robot)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import sqlite3
 import threading
@@ -89,12 +90,9 @@ class Desk:
             lane.close()
         self._settle(everything=True)
 
-    def stop(self, command_ids: list[str]) -> None:
-        """Ask what is under way to end; from any thread."""
-        for command_id in command_ids:
-            job = self.jobs.get(command_id)
-            if job is not None and job.stop is not None:
-                self.lane.post(lambda job=job: self.lane.spawn(self._stop(job)))
+    def halt(self) -> concurrent.futures.Future[list[str]]:
+        """Every goal ends that was asked for before this, begun or not; from any thread. The commands' ids."""
+        return asyncio.run_coroutine_threadsafe(self._halt(), self.lane.loop)
 
     async def cancel(self, command_id: str) -> None:
         job = self.jobs.get(command_id)
@@ -106,6 +104,19 @@ class Desk:
             job.abandon()
         else:
             raise failed("NOT_CANCELLABLE", f"{job.request.command} is a service call, which cannot be called back")
+
+    async def _halt(self) -> list[str]:
+        goals = [job for job in list(self.jobs.values()) if self._is_goal(job)]
+        for job in goals:
+            if job.stop is not None:
+                self.lane.spawn(self._stop(job))
+            else:
+                job.abandon()
+        return [job.request.command_id for job in goals]
+
+    def _is_goal(self, job: Job) -> bool:
+        name = job.request.command
+        return name in self.commands and self.commands[name].kind == "action" and name != EMERGENCY_STOP
 
     def _not_written(self, request: Request, lane: Lane, error: sqlite3.Error) -> None:
         """Without a memory a command might run twice; standing still twice does no harm."""
@@ -124,7 +135,7 @@ class Desk:
         job.abandon = task.cancel
 
     async def _run(self, job: Job, lane: Lane) -> None:
-        acking = lane.loop.call_later(ACK_AFTER_S, self._late_ack, job)
+        acking = lane.loop.call_later(ACK_AFTER_S, job.acked)
         try:
             result = await self._command_for(job.request).run(job)
             answer: Answer = {"status": "succeeded", "result": result}
@@ -150,11 +161,6 @@ class Desk:
         if command is None:
             raise rejected("NOT_ALLOWED", f"{request.command[:100]} is not in this bridge's configuration")
         return command
-
-    @staticmethod
-    def _late_ack(job: Job) -> None:
-        if not job.last:
-            job.acked()
 
     def _tell(self, job: Job, answer: Answer) -> None:
         if job.last.get("status") in FINAL:
@@ -200,11 +206,13 @@ class Desk:
         self._send(entry.command_id, entry.correlation_id, answer)
 
     async def _stop_all(self, lane: Lane) -> None:
-        for job in list(self.jobs.values()):
-            if (job.request.command == EMERGENCY_STOP) != (lane is self.urgent):
-                continue
-            await self._stop(job)
-            self._tell(job, _answer_of(failed("INTERRUPTED", _INTERRUPTED)))
+        urgent = lane is self.urgent
+        mine = [job for job in list(self.jobs.values()) if (job.request.command == EMERGENCY_STOP) == urgent]
+        await asyncio.gather(*(self._interrupt(job) for job in mine))
+
+    async def _interrupt(self, job: Job) -> None:
+        await self._stop(job)
+        self._tell(job, _answer_of(failed("INTERRUPTED", _INTERRUPTED)))
 
     @staticmethod
     async def _stop(job: Job) -> None:

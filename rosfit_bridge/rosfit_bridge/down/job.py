@@ -40,9 +40,11 @@ class Job:
     abandon: Callable[[], object] = lambda: None
 
     def acked(self) -> None:
-        self.tell(self, {"status": "acked"})
+        if not self.last:
+            self.tell(self, {"status": "acked"})
 
     def progressed(self, progress: float | None, feedback: Any) -> None:
+        self.acked()  # feedback may be quicker than the answer to the goal
         answer: Answer = {"status": "in_progress", "result": feedback}
         self.tell(self, answer if progress is None else {**answer, "progress": progress})
 

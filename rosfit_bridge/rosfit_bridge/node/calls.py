@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -43,12 +44,18 @@ async def awaited(future: Future, within_s: float) -> Any:
         if not mirror.done():
             mirror.set_result(None)
 
-    future.add_done_callback(lambda done: loop.call_soon_threadsafe(arrived, done))
+    future.add_done_callback(lambda done: post(loop, arrived, done))
     try:
         await asyncio.wait_for(mirror, max(within_s, 0.0))
     except (TimeoutError, asyncio.TimeoutError) as error:
         raise TimeoutError from error
     return future.result()
+
+
+def post(loop: asyncio.AbstractEventLoop, call: Callable[..., Any], *arguments: Any) -> None:
+    """From the executor's thread, where an exception would end the process: not when the loop is closed."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(call, *arguments)
 
 
 class Presence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import time
@@ -134,11 +135,11 @@ class DownNode:
 
         async def run(job: Job) -> Any:
             stopped = self.motion.hold()
+            halted = self.desk.halt()
             if service is not None:
                 return await service.run(job)
-            goals = [job.request.command_id for job in self.desk.jobs.values() if job.stop is not None]
-            self.desk.stop(goals)
-            if not stopped:
+            goals = await asyncio.wrap_future(halted)
+            if not stopped and not goals:
                 message = "no service is configured for it and no bridge.subscribe entry has a watchdog"
                 raise rejected("NOT_ALLOWED", message)
             return {"stopped": stopped, "cancelled": goals}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from typing import Any
 
@@ -11,24 +12,49 @@ from action_msgs.msg import GoalStatus
 from action_msgs.srv import CancelGoal
 from rclpy.action import ActionClient
 from rclpy.node import Node
+from rclpy.task import Future
 
 from rosfit_bridge.config_down import Action
 from rosfit_bridge.convert import objects
 from rosfit_bridge.convert.describe import describe
 from rosfit_bridge.convert.shape import load_class, shape_of
 from rosfit_bridge.down.job import Command, EndError, Job, failed, rejected
-from rosfit_bridge.node.calls import Presence, awaited, builder
+from rosfit_bridge.node.calls import Presence, awaited, builder, post
 
 ANSWER_WITHIN_S = 10.0
 # Feedback may come at any rate; people read, and each one is a row.
 FEEDBACK_EVERY_S = 0.2
 
 
+class _Client(ActionClient):  # type: ignore[misc]
+    """rclpy notes what it waits for after it has sent; it drops an answer that its executor takes in between."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self._sending = threading.RLock()
+        super().__init__(*arguments)
+
+    def take_data(self) -> Any:
+        with self._sending:
+            return super().take_data()
+
+    def send_goal_async(self, *arguments: Any) -> Future:
+        with self._sending:
+            return super().send_goal_async(*arguments)
+
+    def _cancel_goal_async(self, goal_handle: Any) -> Future:
+        with self._sending:
+            return super()._cancel_goal_async(goal_handle)
+
+    def _get_result_async(self, goal_handle: Any) -> Future:
+        with self._sending:
+            return super()._get_result_async(goal_handle)
+
+
 class ActionCommand:
     def __init__(self, node: Node, entry: Action) -> None:
         cls: Any = load_class(entry.action_type)
         self._entry = entry
-        self._client = ActionClient(node, cls, entry.ros_action)
+        self._client = _Client(node, cls, entry.ros_action)
         self._build = builder(cls.Goal)
         self._result = objects.to_plain(shape_of(cls.Result))
         self._feedback = objects.to_plain(shape_of(cls.Feedback))
@@ -45,8 +71,9 @@ class ActionCommand:
         if job.request.expired:
             raise rejected("EXPIRED", f"its time ran out while {self._entry.ros_action} was not there")
         job.waiting = False
-        handle = await self._send(goal, _Feedback(self._entry, self._feedback, job))
-        job.stop = lambda: self._cancel(handle)
+        sending = asyncio.ensure_future(self._send(goal, _Feedback(self._entry, self._feedback, job)))
+        job.stop = lambda: self._stop(sending)
+        handle = await sending
         job.acked()
         try:
             done = await awaited(handle.get_result_async(), self._entry.timeout_s)
@@ -57,14 +84,28 @@ class ActionCommand:
         return self._outcome(done)
 
     async def _send(self, goal: Any, feedback: _Feedback) -> Any:
+        within_s = min(ANSWER_WITHIN_S, self._entry.timeout_s)
+        sent = self._client.send_goal_async(goal, feedback)
         try:
-            handle = await awaited(self._client.send_goal_async(goal, feedback), ANSWER_WITHIN_S)
+            handle = await awaited(sent, within_s)
         except TimeoutError as error:
-            message = f"{self._entry.ros_action} did not say within {ANSWER_WITHIN_S:g} s whether it takes the goal"
+            sent.add_done_callback(_cancel_taken)
+            message = (
+                f"{self._entry.ros_action} did not say within {within_s:g} s whether it takes the goal; "
+                "if it still does, the goal is cancelled"
+            )
             raise failed("TIMEOUT", message) from error
         if not handle.accepted:
             raise rejected("GOAL_REJECTED", f"{self._entry.ros_action} does not take this goal")
         return handle
+
+    async def _stop(self, sending: asyncio.Future[Any]) -> None:
+        """A goal that is on its way is cancelled as soon as it is taken."""
+        try:
+            handle = await asyncio.shield(sending)
+        except EndError as end:
+            raise failed("NOT_RUNNING", f"it did not begin: {end}") from end
+        await self._cancel(handle)
 
     async def _cancel(self, handle: Any) -> None:
         """Returns when the action server has agreed; the result follows by itself."""
@@ -84,6 +125,13 @@ class ActionCommand:
         raise failed("ABORTED", f"{self._entry.ros_action} gave its goal up", result)
 
 
+def _cancel_taken(sent: Future) -> None:
+    """Called in the executor's thread."""
+    handle = sent.result()
+    if handle is not None and handle.accepted:
+        handle.cancel_goal_async()
+
+
 class _Feedback:
     """Called in the executor's thread; the newest within an interval is told."""
 
@@ -99,7 +147,7 @@ class _Feedback:
         self._newest = message.feedback
         if not self._waiting:
             self._waiting = True
-            self._loop.call_soon_threadsafe(self._schedule)
+            post(self._loop, self._schedule)
 
     def _schedule(self) -> None:
         self._loop.call_later(max(0.0, self._tell_at - time.monotonic()), self._tell)
