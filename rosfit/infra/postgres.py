@@ -34,6 +34,7 @@ DISPATCH_LOCK = 7_201_004
 SLOT_LOCK = 7_201_100  # and the slot's number
 
 LOCK_RETRY_S = 1.0
+RECONNECT_FOR_S = 3.0
 
 # A partner that vanished without a word is noticed, by either side of a lock, within half a minute.
 _LOCK_OPTIONS: dict[str, str | int] = {
@@ -62,7 +63,9 @@ def make_pool(url: str, *, max_size: int = 16) -> Pool:
         configure=_configure,
         check=AsyncConnectionPool.check_connection,
         kwargs={"application_name": "rosfit", "connect_timeout": 5},
-        reconnect_timeout=float("inf"),
+        # The pool doubles its pauses between attempts: after an outage of minutes it would stay away for minutes more.
+        # Whoever asks next begins anew.
+        reconnect_timeout=RECONNECT_FOR_S,
     )
 
 
