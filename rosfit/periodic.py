@@ -24,8 +24,8 @@ from rosfit.telemetry import service as telemetry
 log = structlog.get_logger(__name__)
 
 SILENCE_EVERY_S = 1.0
-# A round of a second that took so long was held up; what was heard meanwhile is written within as long again.
-STALL_S = 5.0
+# A database that takes so long over what was heard stands still; nobody is judged by what it last had.
+STALL_S = 1.0
 HOUSEKEEPING_EVERY_S = 3600.0
 
 OpenWork = Callable[[], AbstractAsyncContextManager[Work]]
@@ -54,17 +54,18 @@ class Periodic:
     async def watch_silence(self, hearing_for_s: Callable[[], float]) -> None:
         """In the process that has the first ingest slot, for as long as it has it: who says nothing goes offline.
 
-        `hearing_for_s` tells for how long the broker has been heard without a break. While RosFit itself was deaf
-        nobody can be said to have been silent, so each device first gets the whole timeout to be heard again.
+        `hearing_for_s` tells for how long the broker has been heard without a break. While the broker was not heard,
+        or the database did not take what was heard, nobody can be said to have been silent: each device first gets
+        the whole timeout to be heard again.
         """
-        judged_at = time.monotonic()
+        writing_since = time.monotonic()
         while True:
             await asyncio.sleep(SILENCE_EVERY_S)
-            if time.monotonic() - judged_at > STALL_S:
-                # The database stood still, and what was heard meanwhile is not written yet.
-                await asyncio.sleep(STALL_S)
-            judged_at = time.monotonic()
-            if hearing_for_s() > self._timeout_s:
+            asked_at = time.monotonic()
+            written = await _try(self.write_vitals_once)
+            if not written or time.monotonic() - asked_at > STALL_S:
+                writing_since = time.monotonic()
+            if min(hearing_for_s(), time.monotonic() - writing_since) > self._timeout_s:
                 await _try(self._mark_silent)
 
     async def run(self, elected: Elected) -> None:
@@ -112,7 +113,8 @@ class Periodic:
                 await fleet.sync_broker(work, self._access)
 
 
-async def _try(step: Callable[[], Awaitable[None]]) -> None:
+async def _try(step: Callable[[], Awaitable[None]]) -> bool:
+    """Whether it was done."""
     try:
         await step()
     except UnavailableError as error:
@@ -120,3 +122,6 @@ async def _try(step: Callable[[], Awaitable[None]]) -> None:
     except Exception:
         # A fault of ours in one step must not end the process; the step comes round again.
         log.exception("periodic_step_failed", step=step.__name__)
+    else:
+        return True
+    return False
