@@ -62,18 +62,19 @@ async def test_broker_comes_back(site, how):
     assert_each_stored_once(site, result)
 
 
-@pytest.mark.full
 async def test_qos_0_flood_while_postgres_stands_still(site):
     """Memory stays bounded, the oldest of each stream go and are counted, and it recovers by itself."""
     site.register(*DEVICES)
     before = site.server.rss_bytes()
     with site.frozen("postgres"):
-        result = await Publisher(site.load(DEVICES, messages=60_000, rate=15_000, qos=0, size=2_000)).run()
+        # No faster than a busy machine takes it from the broker, which drops by its own rules.
+        result = await Publisher(site.load(DEVICES, messages=30_000, rate=6_000, qos=0, size=2_000)).run()
         await asyncio.to_thread(until, site.at_rest)
+        # Kept whole it would be 140 MB.
         assert site.server.rss_bytes() < before + 60 * MB
     await asyncio.to_thread(until, lambda: site.metric("rosfit_ingest_pending") == 0)
     dropped = site.metric("rosfit_samples_dropped_total")
-    assert dropped > 30_000
+    assert dropped > 20_000
     assert site.stored() + dropped == site.metric("rosfit_mqtt_messages_received_total")
     for device_id, device in result.devices.items():
         newest = "SELECT max(seq) FROM telemetry WHERE device_id = %s"
