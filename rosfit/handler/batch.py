@@ -45,14 +45,16 @@ class Batch:
         self.sources: dict[int, Parsed] = {}
 
     def add(self, parsed: Parsed) -> None:
+        if parsed.bad is not None:
+            # Not raised: its traceback would lead back to `parsed`, which no garbage collection looks into.
+            self.reject(parsed, parsed.bad)
+            return
         try:
             self._add(parsed)
         except BadMessageError as bad:
             self.reject(parsed, bad)
 
     def _add(self, parsed: Parsed) -> None:
-        if parsed.bad is not None:
-            raise parsed.bad
         route = parsed.route
         assert route is not None, "a message without a route is a bad one"
         self._check_device(route.device_id)

@@ -65,7 +65,7 @@ class Decoder:
                 return None
             return Parsed(incoming, route, self._message(incoming, route), mapped)
         except BadMessageError as bad:
-            return Parsed(incoming, route, None, mapped, bad)
+            return Parsed(incoming, route, None, mapped, bad.with_traceback(None))
         except Exception as error:
             # A fault of ours: the stream goes on, and the message can be replayed once it is mended.
             log.exception("decode_failed", topic=incoming.topic[:200])
