@@ -31,6 +31,7 @@ from rosfit.infra.postgres import (
     PERIODIC_LOCK,
     SLOT_LOCK,
     Pool,
+    make_ingest_pool,
     make_pool,
     migrate_when_ready,
     notifications,
@@ -116,8 +117,9 @@ async def wire(settings: Settings, endpoints: Endpoints) -> AsyncIterator[Wired]
         log.info("migrated", before=before, after=after)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(make_pool(endpoints.database_url))
+        ingest_pool = await stack.enter_async_context(make_ingest_pool(endpoints.database_url, settings.ingest_slots))
         store = await stack.enter_async_context(open_store(endpoints.redis_url))
-        parts = _Parts(settings, endpoints, pool, store)
+        parts = _Parts(settings, endpoints, pool, ingest_pool, store)
         await parts.prepare()
         tasks = [asyncio.create_task(step, name=name) for name, step in parts.loops()]
         try:
@@ -143,7 +145,9 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
 class _Parts:
     """Everything that lives as long as the process, made in the order in which it is needed."""
 
-    def __init__(self, settings: Settings, endpoints: Endpoints, pool: Pool, store: RedisStore) -> None:
+    def __init__(
+        self, settings: Settings, endpoints: Endpoints, pool: Pool, ingest_pool: Pool, store: RedisStore
+    ) -> None:
         self._settings = settings
         self._endpoints = endpoints
         self._feed = Feed()
@@ -155,7 +159,7 @@ class _Parts:
         self._layouts = Layouts(settings.layouts)
         self._decoder = Decoder(limits_of(settings), self._layouts)
         self._ingest = Ingest(
-            open_work=self._open_work,
+            open_work=work_opener(ingest_pool, self._feed),
             decoder=self._decoder,
             feed=self._feed,
             latest=self._latest,

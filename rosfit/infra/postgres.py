@@ -52,14 +52,14 @@ async def _configure(connection: AsyncConnection[TupleRow]) -> None:
     await connection.commit()
 
 
-def make_pool(url: str, *, max_size: int = 16) -> Pool:
-    """A pool that is opened by `async with`; connections answer in UTC."""
+def make_pool(url: str, *, min_size: int = 2, max_size: int = 16, timeout_s: float = 10.0) -> Pool:
+    """A pool that is opened by `async with`; connections answer in UTC. `timeout_s` is for a free one."""
     return AsyncConnectionPool(
         url,
-        min_size=2,
+        min_size=min_size,
         max_size=max_size,
         open=False,
-        timeout=10,
+        timeout=timeout_s,
         configure=_configure,
         check=AsyncConnectionPool.check_connection,
         kwargs={"application_name": "rosfit", "connect_timeout": 5},
@@ -67,6 +67,16 @@ def make_pool(url: str, *, max_size: int = 16) -> Pool:
         # Whoever asks next begins anew.
         reconnect_timeout=RECONNECT_FOR_S,
     )
+
+
+def make_ingest_pool(url: str, slots: int) -> Pool:
+    """Connections for the ingest alone: nobody's slow question holds it up.
+
+    libpq keeps a buffer as large as the largest statement it sent, and batches are megabytes: one connection a slot
+    swells by them, where all of the other pool would in turn.
+    """
+    # Nobody else asks here, so nobody else would have a connection made that the pool has given up.
+    return make_pool(url, min_size=slots, max_size=slots, timeout_s=RECONNECT_FOR_S)
 
 
 @asynccontextmanager
