@@ -51,7 +51,6 @@ async def sign_in(page: Page, base: str) -> None:
     await page.wait_for_url(f"{base}/")
 
 
-@pytest.mark.full
 @pytest.mark.browser
 async def test_a_person_sees_the_robot_move(site, tmp_path):
     """Rows in PostgreSQL, messages on /ws, changing values and a growing chart, and not one complaint."""
@@ -89,7 +88,10 @@ async def page_shows(site: Site) -> None:
         await eventually(value.text_content, lambda text: text and text != shown)
         ink = await page.evaluate(INK)
         await eventually(lambda: page.evaluate(INK), lambda more: more > ink + 20)
-        await eventually(page.locator("img[src*='image']").count, lambda count: count > 0)
+        # Pictures are fetched while somebody can see them.
+        camera = page.get_by_role("region", name="Camera image")
+        await camera.scroll_into_view_if_needed()
+        await expect(camera.get_by_role("img")).to_be_visible(timeout=30_000)
     assert complaints.lines == []
 
 
