@@ -234,8 +234,11 @@ class RunningServer:
 
     @property
     def endpoints(self) -> Endpoints:
-        """Where its own PostgreSQL, Redis and broker are."""
-        return Endpoints.discover(Settings(data_dir=self.data_dir, mqtt_port=self.mqtt_port))
+        """Where its PostgreSQL, Redis and broker are."""
+        database_url = self._env.get("ROSFIT_DATABASE_URL")
+        return Endpoints.discover(
+            Settings(data_dir=self.data_dir, mqtt_port=self.mqtt_port, database_url=database_url)
+        )
 
     @property
     def admin(self) -> Client:

@@ -1,18 +1,23 @@
-"""One server for all API tests; each test uses device ids of its own."""
+"""One server on each database for all API tests; each test uses device ids of its own."""
 
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from tests.server import Client, RunningServer, running_server
+from tests.timescale import timescale
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[RunningServer]:
+@pytest.fixture(scope="session", params=["postgres", pytest.param("timescale", marks=pytest.mark.full)])
+def server(request: pytest.FixtureRequest) -> Iterator[RunningServer]:
     # The rate limit has a test of its own; elsewhere a quick client must not run into it.
-    with running_server(ROSFIT_RATE_LIMIT_PER_S="5000") as server:
-        yield server
+    settings = {"ROSFIT_RATE_LIMIT_PER_S": "5000"}
+    with ExitStack() as stack:
+        if request.param == "timescale":
+            settings["ROSFIT_DATABASE_URL"] = stack.enter_context(timescale()).url
+        yield stack.enter_context(running_server(**settings))
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,10 @@
-"""Every query of every queries.sql is prepared against the migrated schema, on each PostgreSQL there is here."""
+"""Every query of every queries.sql is prepared against the migrated schema, on each database there is here."""
 
 import os
 import re
 import shutil
-import subprocess
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -11,10 +12,11 @@ import pytest
 
 import rosfit
 from rosfit.infra.embedded.postgres import find_programs
-from rosfit.infra.embedded.unprivileged import server_user
 from rosfit.infra.postgres import migrate
 from rosfit.kernel.queries import parse_queries
-from tests.server import free_ports, server_folder
+from tests.cluster import Cluster
+from tests.server import server_folder
+from tests.timescale import timescale
 
 # The distribution's PostgreSQL, the floor for our SQL, is tested where it is installed.
 SERVERS = [Path("/usr/lib/postgresql/15/bin"), find_programs()]
@@ -29,11 +31,10 @@ QUERIES = [
 ]
 
 
-@pytest.fixture(scope="module", params=[path for path in SERVERS if path.is_dir()], ids=lambda path: path.parts[3])
-def database(request):
-    """A migrated cluster of its own."""
+@contextmanager
+def plain(programs):
+    """A cluster of these programs, which are copied to where the unprivileged user can reach them."""
     with server_folder() as folder:
-        programs = request.param
         if os.geteuid() == 0 and "postgresql" not in programs.parts:
             package = programs.parents[1]
             shutil.copytree(package / "pginstall", folder / package.name / "pginstall", symlinks=True)
@@ -41,35 +42,23 @@ def database(request):
             if libraries.exists():
                 shutil.copytree(libraries, folder / libraries.name)
             programs = folder / package.name / "pginstall" / "bin"
-        with Cluster(programs, folder) as url:
-            migrate(url)
-            with psycopg.connect(url, autocommit=True) as connection:
-                yield connection
+        with Cluster(programs, folder) as cluster:
+            yield cluster
 
 
-class Cluster:
-    """Made by initdb, without a port, and thrown away at the end."""
+CLUSTERS = [
+    *(pytest.param(partial(plain, path), id=path.parts[3]) for path in SERVERS if path.is_dir()),
+    pytest.param(timescale, id="timescale", marks=pytest.mark.full),
+]
 
-    def __init__(self, programs, folder):
-        self._programs, self._data, self._run = programs, folder / "cluster", folder
-        self._who = server_user()
-        self._port = free_ports(1)[0]
-        self._data.mkdir(mode=0o700)
-        self._who.own(self._data)
-        self._run.chmod(0o777)
 
-    def __enter__(self):
-        self._call("initdb", "-U", "rosfit", "--auth=trust", "--encoding=UTF8", "--locale=C")
-        options = f"-c listen_addresses= -c unix_socket_directories={self._run} -p {self._port} -c fsync=off"
-        self._call("pg_ctl", "start", "-w", "-o", options, "-l", str(self._run / "log"))
-        return f"postgresql://rosfit@/postgres?host={self._run}&port={self._port}"
-
-    def __exit__(self, *_):
-        self._call("pg_ctl", "stop", "-m", "immediate")
-
-    def _call(self, program, *arguments):
-        command = [str(self._programs / program), "-D", str(self._data), *arguments]
-        subprocess.run(command, check=True, cwd="/", **self._who.popen_arguments(), stdout=subprocess.DEVNULL)
+@pytest.fixture(scope="module", params=CLUSTERS)
+def database(request):
+    """A migrated cluster of its own."""
+    with request.param() as cluster:
+        migrate(cluster.url)
+        with psycopg.connect(cluster.url, autocommit=True) as connection:
+            yield connection
 
 
 def positional(sql):
@@ -88,3 +77,11 @@ def test_a_query_can_be_prepared(database, sql):
         else:
             database.execute(f"PREPARE query AS {positional(sql)}", prepare=False)
             database.execute("DEALLOCATE query")
+
+
+def test_telemetry_is_split_by_time(database):
+    """By TimescaleDB where it is loaded, else by range partitions."""
+    split = "SELECT relkind = 'p' FROM pg_class WHERE oid = 'telemetry'::regclass"
+    if database.execute("SELECT FROM pg_extension WHERE extname = 'timescaledb'").fetchone():
+        split = "SELECT count(*) = 1 FROM timescaledb_information.hypertables WHERE hypertable_name = 'telemetry'"
+    assert database.execute(split).fetchone() == (True,)
