@@ -109,6 +109,7 @@ class Robot:
         client.username_pw_set(username or device_id, token)
         self.codes: list[Any] = []
         self.lost = False
+        self.lost_at = 0.0
         client.on_connect = lambda _client, _data, _flags, code, _properties: self.codes.append(code)
         client.on_disconnect = self._on_disconnect
         client.connect("127.0.0.1", port)
@@ -148,6 +149,7 @@ class Robot:
         self._paho.loop_stop()
 
     def _on_disconnect(self, *_: object) -> None:
+        self.lost_at = time.monotonic()
         self.lost = True
 
     def __enter__(self) -> Self:
@@ -159,6 +161,8 @@ class Robot:
 
 class RunningServer:
     """`rosfit serve --data-dir …` as a process; `admin` is its first user."""
+
+    module = "rosfit.cli"
 
     def __init__(self, folder: Path, **env: str) -> None:
         self.data_dir = folder / "data"
@@ -176,7 +180,7 @@ class RunningServer:
     def start(self, *arguments: str) -> str:
         """Returns the line that says it is ready."""
         where = ["--data-dir", str(self.data_dir), "--port", str(self.port), "--mqtt-port", str(self.mqtt_port)]
-        command = [sys.executable, "-m", "rosfit.cli", "serve", *where, *arguments]
+        command = [sys.executable, "-m", self.module, "serve", *where, *arguments]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=self._env)
         assert self.process.stdout is not None

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.bench import ingest, latency, serving
+from tests.bench import access, ingest, latency, serving
 from tests.bench.report import Figures, machine, write
 from tests.e2e.site import Site
 from tests.server import running_server
@@ -63,6 +63,8 @@ def main() -> None:
     before = machine()
     with running_server(ROSFIT_RATE_LIMIT_PER_S="1000000") as server:
         figures = asyncio.run(measure(Site(server), options.quick))
+    say("authentication on against off, and revoke → disconnect")
+    figures.access = asyncio.run(access.measure(2.0 if options.quick else 16.0, 5 if options.quick else 40))
     figures.bridge = None if options.no_bridge else bridge(options.quick)
     write(options.out, before, figures)
     print(options.out.read_text())

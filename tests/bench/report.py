@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.bench.access import AccessFigures
 from tests.bench.ingest import Rate
 from tests.bench.latency import Latency
 
@@ -36,6 +37,7 @@ class Figures:
     steady: list[Latency]
     memory_mb: float
     requests_per_s: float
+    access: AccessFigures | None = field(default=None)
     bridge: dict[str, Any] | None = field(default=None)
 
 
@@ -64,6 +66,8 @@ def _lines(before: str, figures: Figures) -> Iterator[str]:
     yield from _targets(figures)
     yield from _ingest(figures)
     yield from _latency(figures)
+    if figures.access:
+        yield from _access(figures.access)
     if figures.bridge:
         yield from _bridge(figures.bridge)
 
@@ -77,6 +81,12 @@ def _targets(figures: Figures) -> Iterator[str]:
         ("resident memory, 1,000 devices", "< 200 MB", f"{figures.memory_mb:.0f} MB", figures.memory_mb < 200),
     ]
     yield from _table("target", "wanted", "measured", "")
+    if access := figures.access:
+        cost, slowest = access.cost, max(access.revoke_ms)
+        rows += [
+            ("`GET /devices`, cost of authentication", "< 15 %", f"{cost:.0%}", cost < 0.15),
+            ("credential revoked → robot disconnected, longest", "< 2 s", f"{slowest:.0f} ms", slowest < 2_000),
+        ]
     for name, wanted, measured, met in rows:
         yield f"| {name} | {wanted} | {measured} | {'met' if met else 'missed'} |"
     yield f"| `GET /api/v1/devices?limit=50`, requests/s | | {figures.requests_per_s:,.0f} | |"
@@ -104,6 +114,21 @@ def _latency(figures: Figures) -> Iterator[str]:
             f" | {row.count:,} / {socket.count:,} |"
         )
     yield "\nA row counts from when another connection sees it, which is looked at every 2 ms."
+
+
+def _access(figures: AccessFigures) -> Iterator[str]:
+    yield "\n## Authentication\n"
+    yield from _table("`GET /devices?limit=50`, 50 devices, eight connections", "requests/s", "against none")
+    for name, per_s in (
+        ("without authentication (a build of the benchmark's own)", figures.open_per_s),
+        ("access token", figures.token_per_s),
+        ("API key", figures.key_per_s),
+    ):
+        yield f"| {name} | {per_s:,.0f} | {per_s / figures.open_per_s:.2f} × |"
+    yield (
+        f"\nFrom the request that revokes a credential to the lost connection: p50 {figures.revoke_p50_ms:.0f} ms, "
+        f"longest {max(figures.revoke_ms):.0f} ms of {len(figures.revoke_ms)}."
+    )
 
 
 def _bridge(figures: dict[str, Any]) -> Iterator[str]:
