@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from rosfit.infra.request_counter import RequestCounter
 from rosfit.kernel.errors import UnavailableError
 from rosfit.kernel.feed import Event, Feed
 from rosfit.kernel.ids import uuid7
@@ -28,7 +28,6 @@ _LATEST = "rosfit:latest:"
 _TIMES = "rosfit:latest-times:"
 _FRAME = "rosfit:frame:"
 _FRAMES = "rosfit:frames:"
-_RATE = "rosfit:rate:"
 _FEED = "rosfit:feed"
 
 FRAME_TTL_S = 7 * 86_400
@@ -83,6 +82,7 @@ class RedisStore:
             redis_connect_func=self._on_connect,
         )
         self._put_latest = self._redis.register_script(_PUT_LATEST)
+        self._requests = RequestCounter(self._redis)
         self._run_id = ""
 
     async def close(self) -> None:
@@ -176,14 +176,8 @@ class RedisStore:
         return found
 
     async def count_request(self, key: str, limit: int) -> float:
-        now = time.time()
-        window = f"{_RATE}{key}:{int(now)}"
         with _available():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.incr(window)
-                pipe.expire(window, 2)
-                count, _ = await pipe.execute()
-        return 0.0 if count <= limit else 1.0 - now % 1
+            return await self._requests.count(key, limit)
 
     def replicas(self, feed: Feed) -> ReplicaFeed:
         return ReplicaFeed(self._redis, feed)

@@ -92,6 +92,7 @@ def _environment(tree: Path, folder: Path) -> dict[str, str]:
     return {
         "PATH": f"{erlang}/bin:{os.environ['PATH']}",
         "HOME": str(folder),
+        "ERL_CRASH_DUMP": str(folder / "erl_crash.dump"),
         "LD_LIBRARY_PATH": debian_packages.library_path(tree),
         "RABBITMQ_NODENAME": "rosfit@localhost",
         "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),

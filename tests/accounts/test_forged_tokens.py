@@ -17,6 +17,9 @@ from joserfc.jwk import OKPKey
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from rosfit.accounts.errors import TokenExpiredError, TokenInvalidError
+from rosfit.accounts.models import Actor
+from rosfit.accounts.tokens import Signer, new_signing_key
 from tests.server import ADMIN_EMAIL, PASSWORD, RunningServer
 
 
@@ -141,3 +144,18 @@ def test_refresh_tokens_are_of_one_use_and_of_one_kind(server: RunningServer) ->
     assert (stolen.status_code, stolen.json()["code"]) == (401, "REFRESH_REUSED")
     # The whole family ends, since nobody can tell who of the two is the thief.
     assert client.post("/auth/refresh", json={"refresh_token": second["refresh_token"]}).status_code == 401
+
+
+def test_a_token_that_was_taken_before_still_runs_out_and_ends_with_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signatures that were checked are remembered."""
+    signer = Signer([new_signing_key()[1]])
+    token = signer.sign_key(Actor("key_1", "key", name="one"))
+    claims = signer.verify(token)
+    assert signer.verify(token) is claims
+    with monkeypatch.context() as later:
+        later.setattr(time, "time", lambda: claims.expires_at)
+        with pytest.raises(TokenExpiredError):
+            signer.verify(token)
+    signer.use([new_signing_key()[1]])
+    with pytest.raises(TokenInvalidError):
+        signer.verify(token)

@@ -1,6 +1,7 @@
 """Section 3: problem documents, the order of refusals, limits, and who is let in."""
 
 import re
+import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,6 +9,7 @@ import pytest
 from litestar.handlers import HTTPRouteHandler, WebsocketRouteHandler
 
 from rosfit.app import make_app
+from rosfit.infra.redis import open_store
 from rosfit.settings import Settings
 from tests.api.problems import SECURITY_HEADERS, assert_problem
 from tests.server import running_server, until
@@ -215,6 +217,24 @@ def test_the_rate_limit_counts_per_credential():
         assert "100" in problem["detail"]
         assert int(refused[0].headers["retry-after"]) >= 1
         assert other.get("/auth/me").status_code == 200
+
+
+async def asked_within_a_second(stores, count):
+    """How long each of the requests of one credential, dealt to the replicas in turn, has to wait."""
+    while True:
+        second, key = int(time.time()), f"key_{secrets.token_hex(4)}"
+        waits = [await stores[number % len(stores)].count_request(key, 100) for number in range(count)]
+        if int(time.time()) == second:
+            return waits
+
+
+async def test_replicas_count_together(server):
+    """Each takes a share of the limit at a time; together they let through no more than the limit, and little less."""
+    async with open_store(server.endpoints.redis_url) as one, open_store(server.endpoints.redis_url) as other:
+        waits = await asked_within_a_second((one, other), 300)
+        assert 90 <= waits.count(0.0) <= 100
+        assert all(0 <= wait <= 1 for wait in waits)
+        assert (await asked_within_a_second((one,), 120)).count(0.0) == 100
 
 
 def test_security_headers_are_on_every_answer(server, admin):
