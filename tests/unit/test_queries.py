@@ -82,6 +82,6 @@ def test_a_query_can_be_prepared(database, sql):
 def test_telemetry_is_split_by_time(database):
     """By TimescaleDB where it is loaded, else by range partitions."""
     split = "SELECT relkind = 'p' FROM pg_class WHERE oid = 'telemetry'::regclass"
-    if database.execute("SELECT FROM pg_extension WHERE extname = 'timescaledb'").fetchone():
+    if database.execute("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'").fetchone():
         split = "SELECT count(*) = 1 FROM timescaledb_information.hypertables WHERE hypertable_name = 'telemetry'"
     assert database.execute(split).fetchone() == (True,)
