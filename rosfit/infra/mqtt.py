@@ -43,9 +43,10 @@ NEVER_EXPIRES = 0xFFFF_FFFF
 _DEFAULT_PORT = {"mqtt": 1883, "mqtts": 8883, "ws": 8083, "wss": 8084}
 
 # Mosquitto 2.0.11 forgets the receive-maximum at each acknowledgement: with a backlog it had 44,000 messages in
-# flight. So we stop reading ourselves, which leaves the rest to the broker and to TCP.
-PAUSE_ABOVE = 4_000
-RESUME_BELOW = 2_000
+# flight. So we stop reading ourselves, which leaves the rest to the broker and to TCP. A thousand pictures of 8 MiB
+# would be allowed by their number, so their bytes count, too.
+PAUSE_ABOVE, PAUSE_ABOVE_BYTES = 4_000, 64 * 1024 * 1024
+RESUME_BELOW, RESUME_BELOW_BYTES = 2_000, 32 * 1024 * 1024
 
 # Anything that arrives is a sign of life; after this long without one the broker is asked, and after twice given up.
 # Less than half the heartbeat timeout, so that a dead connection is not taken for silent devices.
@@ -94,6 +95,7 @@ class _Link:
         self._loop = asyncio.get_running_loop()
         self._tap: PublishTap | None = None
         self._unacknowledged = 0
+        self._bytes = 0
         self._paused = False
         self._opened = paho.on_socket_open
         paho.on_socket_open = self._tap_in
@@ -106,14 +108,18 @@ class _Link:
     def _count(self, publish: Publish) -> None:
         if publish.qos:
             self._unacknowledged += 1
-            if self._unacknowledged > PAUSE_ABOVE and not self._paused and self._tap is not None:
+            self._bytes += len(publish.payload)
+            full = self._unacknowledged > PAUSE_ABOVE or self._bytes > PAUSE_ABOVE_BYTES
+            if full and not self._paused and self._tap is not None:
                 self._paused = True
                 self._loop.remove_reader(self._tap.fileno())
         self._take(publish)
 
-    def acknowledged(self, count: int) -> None:
+    def acknowledged(self, count: int, size: int) -> None:
         self._unacknowledged -= count
-        if self._paused and self._unacknowledged < RESUME_BELOW and self._tap is not None:
+        self._bytes -= size
+        free = self._unacknowledged < RESUME_BELOW and self._bytes < RESUME_BELOW_BYTES
+        if free and self._paused and self._tap is not None:
             self._paused = False
             self._loop.add_reader(self._tap.fileno(), self._read)
 
@@ -176,13 +182,15 @@ class IngestSession:
         if self._client is None or self._link is None:
             return
         acks = bytearray()
+        size = 0
         for message in messages:
             if message.qos and message.session == self._session:
                 acks += b"\x40\x02" + message.packet_id.to_bytes(2, "big")
+                size += len(message.payload)
         if acks:
             # As `paho.ack` would, but for the whole batch in one write: 1,000 system calls fewer.
             self._client._client._packet_queue(PUBACK, acks, 0, 0)
-            self._link.acknowledged(len(acks) // 4)
+            self._link.acknowledged(len(acks) // 4, size)
 
     async def run(self) -> None:
         """Connect, and connect again with backoff and jitter, until cancelled."""
