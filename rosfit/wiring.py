@@ -22,7 +22,7 @@ from rosfit.commands.dispatch import Dispatcher
 from rosfit.handler.decode import Decoder
 from rosfit.handler.hot import LatestValues, VitalsBook
 from rosfit.handler.ingest import Ingest
-from rosfit.handler.slots import hold_slot
+from rosfit.handler.leases import hold_lease
 from rosfit.infra.embedded.broker_accounts import hash_password
 from rosfit.infra.mqtt import IngestSession, check_broker
 from rosfit.infra.objects import open_objects
@@ -257,10 +257,7 @@ class _Parts:
             ("shadows", self._teller.run(notifications(url, SHADOWS_CHANGED, SHADOWS_EVERY_S))),
             ("signing-keys", signing_keys.follow(self.edge.signer, self._open_work, self._signing_keys_changed())),
             ("broker-accounts", self._periodic.keep_broker_synced(changes)),
-            *(
-                (f"slot-{slot}", hold_slot(slot, self._lease, self._run_slot))
-                for slot in range(self._settings.ingest_slots)
-            ),
+            *((f"slot-{slot}", self._hold_slot(slot)) for slot in range(self._settings.ingest_slots)),
         ]
 
     async def _take_report(self, work: Work, route: Route, message: Message) -> None:
@@ -284,16 +281,19 @@ class _Parts:
         """Commands are published by one process at a time, in order."""
         url = self._endpoints.database_url
 
-        async def publish(_: int) -> None:
+        async def publish() -> None:
             await self._dispatcher.run(notifications(url, COMMANDS_CHANGED, COMMANDS_EVERY_S))
 
-        await hold_slot(0, lambda _: session_lock(url, DISPATCH_LOCK), publish)
+        await hold_lease("command dispatch", lambda: session_lock(url, DISPATCH_LOCK), publish)
 
     def _signing_keys_changed(self) -> Any:
         return notifications(self._endpoints.database_url, signing_keys.CHANGED, signing_keys.LOOK_EVERY_S)
 
-    def _lease(self, slot: int) -> Any:
-        return session_lock(self._endpoints.database_url, SLOT_LOCK + slot)
+    async def _hold_slot(self, slot: int) -> None:
+        url = self._endpoints.database_url
+        await hold_lease(
+            f"ingest slot {slot}", lambda: session_lock(url, SLOT_LOCK + slot), lambda: self._run_slot(slot)
+        )
 
     async def _run_slot(self, slot: int) -> None:
         filters = [INGEST_FILTER, *self._layouts.filters()]

@@ -29,7 +29,10 @@ def user() -> None:
 
 
 PASSWORD_FILE = click.option(
-    "--password-file", type=click.File("r"), required=True, help="File that holds the password; - is standard input."
+    "--password-file",
+    type=click.File("r"),
+    required=True,
+    help="File that holds the password, 8 to 1024 characters; - is standard input.",
 )
 
 

@@ -1,7 +1,7 @@
-"""Ingest slots: durable sessions with fixed client ids, each run by one server process at a time.
+"""Work that one server process at a time does: an ingest slot, publishing commands.
 
-The lease of a slot is a PostgreSQL session lock. When its process dies, the lock goes with the connection, and
-another process takes over the slot and what the broker has queued for it.
+The lease is a PostgreSQL session lock. When its process dies, the lock goes with the connection, and another process
+takes over; for a slot, with what the broker has queued for it.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ log = structlog.get_logger(__name__)
 
 RETRY_S = 1.0
 
-# Waits for the slot's lock, holds it inside, and raises UnavailableError when it is lost.
-Lease = Callable[[int], AbstractAsyncContextManager[Awaitable[None]]]
+# Waits for the lock, holds it inside, and yields what raises UnavailableError when it is lost.
+Lease = Callable[[], AbstractAsyncContextManager[Awaitable[None]]]
 
 
-async def hold_slot(slot: int, lease: Lease, work: Callable[[int], Awaitable[None]]) -> None:
-    """Run `work(slot)` whenever this process holds the slot's lease, until cancelled."""
+async def hold_lease(name: str, lease: Lease, work: Callable[[], Awaitable[None]]) -> None:
+    """Do `work` whenever this process holds the lease, until cancelled."""
     while True:
         try:
-            async with lease(slot) as lost:
-                log.info("slot_leased", slot=slot)
-                await _until_lost(work(slot), lost)
+            async with lease() as lost:
+                log.info("lease_taken", lease=name)
+                await _until_lost(work(), lost)
         except* UnavailableError as errors:
-            log.warning("slot_lost", slot=slot, why=str(_first(errors)))
+            log.warning("lease_lost", lease=name, why=str(_first(errors)))
         except* Exception:
             # A fault of ours: what is not acknowledged comes again, to this process or to another.
-            log.exception("slot_failed", slot=slot)
+            log.exception("lease_failed", lease=name)
         await asyncio.sleep(RETRY_S)
 
 

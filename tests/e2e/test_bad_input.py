@@ -103,7 +103,7 @@ async def test_mutated_messages_beside_good_traffic(frugal_site, count):
     assert taken["bad"] <= letters(site) <= taken["bad"] + taken["open"]
     assert site.metric("rosfit_dead_letters_total") == letters(site)
     assert (site.server.alive, site.server.process.pid) == (True, pid)
-    for fault in ("Traceback", "decode_failed", "ingest_write_failed", "periodic_step_failed", "slot_lost"):
+    for fault in ("Traceback", "decode_failed", "ingest_write_failed", "periodic_step_failed", "lease_lost"):
         assert fault not in site.server.log_text()
 
 

@@ -130,7 +130,7 @@ async def test_lost_lease_stops_the_slot(site):
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rosfit-lock'"
         ).fetchall()
         assert len(ended) >= 2
-    until(lambda: "slot_lost" in site.server.log_text())
+    until(lambda: "lease_lost" in site.server.log_text())
     until(lambda: site.server.log_text().count("ingest_connected") == 2)
     with site.server.mqtt("bot-1") as robot:
         robot.sample("odom", {"x": 1})
