@@ -11,7 +11,6 @@ from jsonschema_rs import validator_for
 from schemathesis import checks
 
 from rosfit.api.openapi import openapi_document
-from tests.server import Client
 
 METHODS = {"get", "post", "put", "patch", "delete"}
 
@@ -102,14 +101,41 @@ schema = schemathesis.openapi.from_dict(DOCUMENT)
 tested = schema.exclude(path_regex="^/metrics|export|/mqtt/|oidc|/auth/(logout|register|token)")
 
 
+ROLES = ("viewer", "operator", "engineer", "admin")
+
+
 @pytest.fixture(scope="module")
-def fuzzer(server, admin) -> Client:
-    return server.signed_in("admin@example.com")
+def tokens(server, admin) -> dict[str, str]:
+    """Of each role, and of nobody."""
+    signed_in = {role: server.user(role).token for role in ROLES[:-1]}
+    return signed_in | {"admin": server.signed_in("admin@example.com").token, "nobody": ""}
+
+
+def validate(case, server, token: str) -> None:
+    """No 5xx, and nothing that the document does not describe."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    case.call_and_validate(base_url=server.url, headers=headers, checks=CHECKS, timeout=20)
+
+
+def examples(count: int):
+    return settings(max_examples=count, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 @tested.parametrize()
-@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_schemathesis(case, server, fuzzer):
-    """No 5xx, and nothing that the document does not describe."""
-    headers = {"Authorization": f"Bearer {fuzzer.token}"}
-    case.call_and_validate(base_url=server.url, headers=headers, checks=CHECKS)
+@examples(6)
+def test_schemathesis(case, server, tokens):
+    validate(case, server, tokens["admin"])
+
+
+@tested.parametrize()
+@examples(1)
+def test_schemathesis_as_a_viewer(case, server, tokens):
+    validate(case, server, tokens["viewer"])
+
+
+@pytest.mark.full
+@tested.parametrize()
+@examples(80)
+@pytest.mark.parametrize("role", [*ROLES, "nobody"])
+def test_schemathesis_at_length(case, server, tokens, role):
+    validate(case, server, tokens[role])
