@@ -26,7 +26,7 @@ from rosfit.api.routes import BASE, routes
 from rosfit.api.slow_clients import HEADERS_LIMIT_BYTES, ImpatientProtocol
 from rosfit.dashboard.errors import error_page
 from rosfit.infra.oidc import make_provider
-from rosfit.infra.tls import secure, server_pair
+from rosfit.infra.tls import pin_for_robots, secure, server_pair
 from rosfit.kernel.work import Work
 from rosfit.settings import Settings
 from rosfit.supervisor import Endpoints
@@ -62,6 +62,7 @@ def make_app(edge: Edge, stop: asyncio.Event | None = None) -> Litestar:
             "broker_access": provide(edge.broker_access),
             "hash_device_token": provide(edge.hash_device_token),
             "setup_token": provide(edge.setup_token),
+            "pin": provide(pin_for_robots(edge.settings)),
         },
         state=State({"edge": edge, "openapi": openapi_document, "stop": stop}),
         exception_handlers={Exception: _answer_error},

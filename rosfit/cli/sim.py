@@ -97,7 +97,7 @@ def account_source(settings: Settings, mqtt_url: str | None, url: str | None) ->
     """Who hands out credentials, and the broker's address."""
     token = os.environ.get(TOKEN_VARIABLE)
     if token:
-        server = url or f"http://{_reachable(settings.host)}:{settings.port}"
+        server = url or f"{settings.scheme}://{_reachable(settings.host)}:{settings.port}"
         host = urlsplit(server).hostname or settings.host
         return RestAccounts(server, token), mqtt_url or f"mqtt://{_reachable(host)}:{settings.mqtt_port}"
     if mqtt_url:

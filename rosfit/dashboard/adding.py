@@ -83,6 +83,7 @@ async def add_robot(
     broker_access: NamedDependency[Access],
     edge: NamedDependency[Hashing],
     settings: NamedDependency[Settings],
+    pin: NamedDependency[str | None],
     actor: NamedDependency[Actor],
 ) -> Template:
     form = await request.form()
@@ -99,7 +100,7 @@ async def add_robot(
         return _refused(page, "device_id", "This id is taken; choose another")
     await _require_reach(work, device, actor)
     await record(work, request, actor, "device.create", device.device_id, after=device)
-    return render(await _connect(request, work, broker_access, edge, settings, device, actor))
+    return render(await _connect(request, work, broker_access, edge, settings, pin, device, actor))
 
 
 async def _require_reach(work: Work, device: Device, actor: Actor) -> None:
@@ -127,6 +128,7 @@ async def _connect(
     access: Access,
     edge: Hashing,
     settings: Settings,
+    pin: str | None,
     device: Device,
     actor: Actor,
 ) -> ConnectFragment:
@@ -137,7 +139,7 @@ async def _connect(
         password = issued.token
         shown = {"id": issued.id, "username": issued.username, "kind": issued.kind, "expires_at": issued.expires_at}
         await record(work, request, actor, "credential.create", device.device_id, after=shown)
-    address = broker_address(settings, request.url.hostname or settings.host)
+    address = broker_address(settings, request.url.hostname or settings.host, pin)
     command = connect_command(device.type, device.device_id, password, address)
     progress = await _progress(work, device, address, 0.0)
     return ConnectFragment(device, command, access is not None, address, progress, format_time(now()))
@@ -156,11 +158,12 @@ async def new_credential(
     broker_access: NamedDependency[Access],
     edge: NamedDependency[Hashing],
     settings: NamedDependency[Settings],
+    pin: NamedDependency[str | None],
     actor: NamedDependency[Actor],
 ) -> Template:
     """A new command for a device; the credential before it ends."""
     device = await fleet.get(work, device_id, actor.reach)
-    return render(await _connect(request, work, broker_access, edge, settings, device, actor))
+    return render(await _connect(request, work, broker_access, edge, settings, pin, device, actor))
 
 
 @get("/robots/{device_id:str}/checklist", opt=READ)

@@ -18,16 +18,19 @@ _DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 
 @dataclass(frozen=True)
 class BrokerAddress:
-    """Where devices connect; `local_only` when no other machine can."""
+    """Where devices connect; `local_only` when no other machine can. `pin` is the SHA-256 of a certificate that
+    nobody else vouches for.
+    """
 
     host: str
     port: int
     transport: str
     tls: bool
     local_only: bool
+    pin: str | None = None
 
 
-def broker_address(settings: Settings, request_host: str) -> BrokerAddress:
+def broker_address(settings: Settings, request_host: str, pin: str | None = None) -> BrokerAddress:
     """An outside broker's own address, else the embedded one's under the host that people use for RosFit."""
     if settings.mqtt_url:
         parts = urlsplit(settings.mqtt_url)
@@ -38,7 +41,7 @@ def broker_address(settings: Settings, request_host: str) -> BrokerAddress:
     host = public or request_host
     # Beyond this machine the broker listens with TLS only, where there is TLS.
     if settings.tls and not _is_loopback(host):
-        return BrokerAddress(host, settings.mqtt_tls_port, "tcp", True, False)
+        return BrokerAddress(host, settings.mqtt_tls_port, "tcp", True, False, pin)
     return BrokerAddress(host, settings.mqtt_port, "tcp", False, _is_loopback(host))
 
 
@@ -64,7 +67,7 @@ connection:
   host: "{host}"
   port: {port}
   transport: {transport}
-  tls: {{enabled: {tls}}}
+  tls: {{{tls}}}
   auth: {{method: token, token: "{password}"}}
 bridge:
   publish:
@@ -86,7 +89,7 @@ def _bridge_command(device_id: str, password: str, address: BrokerAddress) -> st
         host=address.host,
         port=address.port,
         transport=address.transport,
-        tls="true" if address.tls else "false",
+        tls=f'enabled: true, pin_sha256: "{address.pin}"' if address.pin else f"enabled: {str(address.tls).lower()}",
         password=password,
     )
 

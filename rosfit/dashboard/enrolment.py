@@ -109,6 +109,7 @@ async def make_token(
     request: AnyRequest,
     work: NamedDependency[Work],
     settings: NamedDependency[Settings],
+    pin: NamedDependency[str | None],
     actor: NamedDependency[Actor],
 ) -> Response[Any]:
     require_everywhere(actor)
@@ -122,23 +123,34 @@ async def make_token(
     made = await enrolment.create_token(work, new, actor.id)
     await record(work, request, actor, "enrolment_token.create", made.id, after=new)
     address = f"{public_address(request, settings)}/api/v1/enrolment"
-    command = enrol_command(address, made.token)
+    command = enrol_command(address, made.token, pin)
     return render(TokenMadePage(shell_for(actor), made, command, qr_code(address, made.token)))
 
 
 _ENROL = """\
 python3 - <<'EOF'
-import json, os, re, socket, time
+import hashlib, json, os, re, socket, ssl, time
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 address = {address}
+pin = {pin}
+trust = None
+if pin:
+    place = urlsplit(address)
+    shown = ssl.get_server_certificate((place.hostname, place.port or 443))
+    if hashlib.sha256(ssl.PEM_cert_to_DER_cert(shown)).hexdigest() != pin:
+        raise SystemExit("refused: this server does not show the certificate that the command names")
+    trust = ssl.create_default_context(cadata=shown)
+    trust.check_hostname = False
+    trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
 device_id = re.sub("[^A-Za-z0-9_-]+", "-", socket.gethostname()).strip("-_")[:64]
 
 def post(path, body):
     headers = {{"Content-Type": "application/json"}}
     try:
-        with urlopen(Request(address + path, json.dumps(body).encode(), headers)) as answer:
+        with urlopen(Request(address + path, json.dumps(body).encode(), headers), context=trust) as answer:
             return json.load(answer)
     except HTTPError as refused:
         raise SystemExit("refused: " + json.load(refused)["detail"])
@@ -154,9 +166,12 @@ print("enrolled as", answer["device_id"] + "; the MQTT user name and token are i
 EOF"""
 
 
-def enrol_command(address: str, token: str) -> str:
-    """For a shell on the robot: register under its host name, wait for approval, keep the credential in a file."""
-    return _ENROL.format(address=json.dumps(address), token=json.dumps(token))
+def enrol_command(address: str, token: str, pin: str | None = None) -> str:
+    """For a shell on the robot: register under its host name, wait for approval, keep the credential in a file.
+
+    With `pin` it speaks to the server with exactly this certificate, before it tells the token.
+    """
+    return _ENROL.format(address=json.dumps(address), token=json.dumps(token), pin=repr(pin))
 
 
 def qr_code(address: str, token: str) -> Markup:

@@ -53,6 +53,15 @@ def server_pair(settings: Settings) -> ServerPair:
     return _checked(certificate, key)
 
 
+def pin_for_robots(settings: Settings) -> str | None:
+    """The fingerprint by which robots know a certificate that RosFit has made.
+
+    None without TLS, for a certificate of somebody else, which is renewed, and behind a proxy, which shows its own.
+    """
+    own = settings.tls and settings.tls_cert is None and not settings.trusted_proxies
+    return server_pair(settings).fingerprint if own else None
+
+
 def secure(config: uvicorn.Config, settings: Settings) -> uvicorn.Config:
     """Have uvicorn serve HTTPS and wss where `tls` says so."""
     if settings.tls:

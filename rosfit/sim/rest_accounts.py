@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import ssl
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -53,6 +54,11 @@ class RestAccounts:
         connection = self._connection()
         try:
             return [self._one(connection, device_id) for device_id in device_ids]
+        except ssl.SSLCertVerificationError as error:
+            raise UnavailableError(
+                f"The certificate of {self._base_url} is not known here ({error.verify_message}): name the file of "
+                "the one that rosfit serve --tls made in SSL_CERT_FILE (tls/server.pem in its data folder)"
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             raise UnavailableError(
                 f"RosFit does not answer at {self._base_url} ({error}): start it with rosfit serve, "

@@ -212,7 +212,7 @@ def pages() -> tuple[Litestar, dict[str, Any]]:
     def provide(name: str) -> Provide:
         return Provide(lambda: injected[name], sync_to_thread=False)
 
-    names = ("edge", "setup_token", "feed", "hot", "settings", "broker_access")
+    names = ("pin", "edge", "setup_token", "feed", "hot", "settings", "broker_access")
     app = Litestar(
         route_handlers=routes(),
         dependencies={"work": Provide(provide_work)} | {name: provide(name) for name in names},
@@ -239,7 +239,7 @@ async def site(
         # The pages only ask whether there are accounts of a broker, not what is in them.
         injected |= {"edge": parts, "setup_token": parts.setup_token, "feed": feed, "hot": store}
         settings = Settings(data_dir=tmp_path)
-        injected |= {"settings": settings, "broker_access": object()}
+        injected |= {"pin": None, "settings": settings, "broker_access": object()}
         transport = httpx.ASGITransport(app=app)
         client = httpx.AsyncClient(transport=transport, base_url=BASE, headers={"Accept": "text/html"})
         yield Site(parts, await stack.enter_async_context(client), app, feed, store, settings)
