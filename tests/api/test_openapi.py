@@ -85,7 +85,7 @@ def test_times_have_a_format_and_an_example():
 def test_the_docs_page_needs_nothing_from_elsewhere(admin):
     page = admin.get("//docs").text
     sources = re.findall(r'(?:src|href)="([^"]+)"', page)
-    assert len(sources) == 3
+    assert len(sources) == 4
     for source in sources:
         assert source.startswith("/static/")
         assert admin.get(f"/{source}").status_code == 200, source
