@@ -17,7 +17,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     # rclpy and the messages come with ROS 2 and are not on every index under one name.
-    install_requires=["numpy", "paho-mqtt>=1.6,<3", "psutil", "PyYAML"],
+    install_requires=["cryptography", "numpy", "paho-mqtt>=1.6,<3", "psutil", "PyYAML"],
     extras_require={"fast": ["orjson", "pybase64"], "test": ["pytest", "hypothesis"]},
     zip_safe=True,
     data_files=[

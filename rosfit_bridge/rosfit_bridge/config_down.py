@@ -17,7 +17,6 @@ from rosfit_bridge.schema import (
     any_path,
     boolean,
     choice,
-    file_path,
     integer,
     list_of,
     mapping_of,
@@ -96,16 +95,6 @@ class Shadow:
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Ota:
-    enabled: bool
-    download_dir: Path | None
-    public_key: Path | None
-    install_command: tuple[str, ...]
-    health_command: tuple[str, ...]
-    health_timeout_s: float
-
-
 def _down_suffix(at: Located, context: Context) -> str:
     suffix = text(at, context)
     wrong = topics.problem_of_down_suffix(suffix)
@@ -182,14 +171,3 @@ COMMANDS = Section(
     },
 )
 SHADOW = Section(Shadow, {"enabled": Key(boolean, False), "names": Key(list_of(text), ("default",))})
-OTA = Section(
-    Ota,
-    {
-        "enabled": Key(boolean, False),
-        "download_dir": Key(any_path, None),
-        "public_key": Key(file_path, None),
-        "install_command": Key(list_of(text), ()),
-        "health_command": Key(list_of(text), ()),
-        "health_timeout_s": Key(number(1, 86_400), 60.0),
-    },
-)

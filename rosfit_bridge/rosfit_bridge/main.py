@@ -76,6 +76,13 @@ def check_types(settings: Config, file: str) -> None:
             except UnknownTypeError as error:
                 path = f"bridge.{section}[{index}].{key}"
                 problems += config.problem(file, entry.line, path, str(error)).problems
+    for index, gate in enumerate(settings.ota.gate):
+        if gate.msg_type is None:
+            continue
+        try:
+            load_class(gate.msg_type)
+        except UnknownTypeError as error:
+            problems += config.problem(file, gate.line, f"ota.gate[{index}].msg_type", str(error)).problems
     if problems:
         raise ConfigError(file, problems)
 
@@ -84,7 +91,6 @@ def unserved(settings: Config) -> list[str]:
     """Sections that are configured and that this version does nothing about."""
     named = {
         "shadow": settings.shadow.enabled,
-        "ota": settings.ota.enabled,
     }
     return [name for name, value in named.items() if value]
 
@@ -151,6 +157,7 @@ def _turn(
 
     from rosfit_bridge.node.bridge_node import BridgeNode, Spinner
     from rosfit_bridge.node.down_node import DownNode
+    from rosfit_bridge.node.ota_node import OtaNode
 
     context = Context()
     context.init(args=argv)  # unlike rclpy.init, without signal handlers of its own
@@ -159,10 +166,15 @@ def _turn(
     spinner.start()
     down = DownNode(settings, uplink, ledger, context, bridge, reload)
     down.start()
+    updates = OtaNode(settings, uplink, context) if settings.ota.enabled else None
+    if updates is not None:
+        updates.start()
     uplink.start()  # last: who reads "online" may count on the subscriptions
     try:
         stop.wait()
     finally:
+        if updates is not None:
+            updates.close()
         down.close()
         spinner.stop()
         bridge.close()

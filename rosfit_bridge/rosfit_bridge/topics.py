@@ -10,6 +10,9 @@ LOG_SUFFIX = "log"
 STATUS_SUFFIX = "status"
 COMMAND_REQUEST_SUFFIX = "cmd/request"
 COMMAND_RESPONSE_SUFFIX = "cmd/response"
+OTA_TRIGGER_SUFFIX = "ota/trigger"
+OTA_PROGRESS_SUFFIX = "ota/progress"
+OTA_RESULT_SUFFIX = "ota/result"
 PARAMETERS_SUFFIX = "telemetry/parameters"
 
 _UP_HEADS = {"telemetry": (1, None), "ros": (2, None), "blob": (2, 2), "alert": (2, 2)}

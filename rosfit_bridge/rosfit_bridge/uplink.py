@@ -115,6 +115,11 @@ def ledger_path(config: Config) -> Path:
     return own or _at_home(f"{config.rosfit.device_id}.commands")
 
 
+def update_folder(config: Config) -> Path:
+    """Versions, downloads and journal of the update agent."""
+    return config.ota.folder or _at_home(f"{config.rosfit.device_id}.updates")
+
+
 def _at_home(name: str) -> Path:
     return Path(os.environ.get("ROS_HOME") or Path.home() / ".ros") / "rosfit" / name
 

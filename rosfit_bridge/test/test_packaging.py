@@ -101,7 +101,8 @@ def test_only_some_modules_touch_ros(path):
 
 def test_every_dependency_has_a_rosdep_key():
     """What is imported is in package.xml, by the name rosdep knows."""
-    keys = {"numpy": "python3-numpy", "paho": "python3-paho-mqtt", "psutil": "python3-psutil", "yaml": "python3-yaml"}
+    keys = {"paho": "python3-paho-mqtt", "yaml": "python3-yaml"}
+    keys |= {name: f"python3-{name}" for name in ("cryptography", "numpy", "psutil")}
     optional = {"orjson", "pybase64"}
     declared = (PACKAGE / "package.xml").read_text()
     for path in SOURCES:
