@@ -153,14 +153,14 @@ def test_revoked_certificate_ends_its_session_and_opens_nothing(
     assert listed.get_revoked_certificate_by_serial_number(int(serial, 16)) is not None
 
 
-def test_several_revocations_in_one_second_all_count(
+def test_revocations_close_together_all_count(
     admin: Client,
     doors: Doors,
     new_device: Callable[[], str],
     certified: Callable[[str], tuple[Identity, str]],
     tmp_path: Path,
 ) -> None:
-    """OpenSSL goes by the newest list, to the second."""
+    """OpenSSL goes by the newest list, to the second; `tests/embedded/test_revocation_lists.py` stops the clock."""
     robots = [(device_id, *certified(device_id)) for device_id in (new_device() for _ in range(4))]
     for device_id, _, serial in robots:
         assert admin.delete(f"/devices/{device_id}/certificates/{serial}").status_code == 204

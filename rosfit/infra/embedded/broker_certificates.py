@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from cryptography import x509
+
 from rosfit.fleet.authority import AuthorityFiles
 from rosfit.fleet.models import Revoked
 from rosfit.infra.embedded.data_folder import DataFolder, write_private
@@ -91,4 +93,11 @@ class BrokerCertificates:
 
     def _next_time(self) -> datetime:
         earliest = now() - DATED_BACK
-        return earliest if self._made_at is None else max(earliest, self._made_at + timedelta(seconds=1))
+        last = self._made_at or self._date_of_the_list()
+        return earliest if last is None else max(earliest, last + timedelta(seconds=1))
+
+    def _date_of_the_list(self) -> datetime | None:
+        """Of the one that is there at a start: a broker that outlived us has read it."""
+        if not self.revocation_list.exists():
+            return None
+        return x509.load_pem_x509_crl(self.revocation_list.read_bytes()).last_update_utc
