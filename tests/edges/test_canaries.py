@@ -19,8 +19,9 @@ import pytest
 from psycopg import sql
 from websockets.sync.client import connect
 
-from tests.server import Client, Robot, RunningServer, running_server
+from tests.server import Client, Robot, RunningServer, running_server, until
 
+HOOK_TOKEN = f"hook-{secrets.token_hex(16)}"
 ROOT = Path(__file__).parents[2]
 
 
@@ -52,11 +53,15 @@ class Day:
         self.server = server
         self.canaries = {"the provider's secret": oidc_secret}
 
+        self.refusals: list[str] = []
+
     def live(self) -> None:
         admin = self.people()
         self.programs(admin)
         self.robots(admin)
+        self.enrolment(admin)
         self.webhooks(admin)
+        self.mistakes()
 
     def note(self, name: str, secret: str) -> str:
         self.canaries[name] = secret
@@ -94,6 +99,42 @@ class Day:
         with Robot(self.server.mqtt_port, device_id, token) as robot:
             robot.sample("odom", {"x": 1})
 
+    def enrolment(self, admin: Client) -> None:
+        token = self.note("an enrolment token", admin.made("/enrolment-tokens", {"name": "rack"})["token"])
+        name = {"device_id": f"new-{secrets.token_hex(4)}"}
+        enrolled = self.server.anonymous().made("/enrolment", {"token": token, **name})
+        self.note("an enrolled robot's token", enrolled["token"])
+        jwt = admin.made(f"/devices/{name['device_id']}/credentials", {"kind": "jwt"})
+        self.note("a robot's JWT", jwt["token"])
+        asked = self.server.anonymous().post(
+            f"/mqtt/rabbitmq/user/{HOOK_TOKEN}", data={"username": jwt["username"], "password": jwt["token"]}
+        )
+        assert asked.text == "allow"
+        with Robot(self.server.mqtt_port, name["device_id"], enrolled["token"]) as robot:
+            robot.publish("telemetry/odom", b"not JSON")
+            until(lambda: admin.got("/dead-letters", device_id=name["device_id"])["items"])
+
+    def mistakes(self) -> None:
+        """Each secret, a little wrong or in a place where it does not belong; what is answered is kept."""
+        client = self.server.anonymous()
+        for secret in list(self.canaries.values()):
+            bearer = {"Authorization": f"Bearer {secret}x"}
+            answers = [
+                client.get("/devices", headers=bearer),
+                client.post("/devices", json={"device_id": secret}, headers=bearer),
+                client.post("/auth/refresh", json={"refresh_token": f"{secret}x"}),
+                client.post("/auth/login", json={"email": f"{secret}@example.com", "password": secret}),
+                client.post("/auth/register", json={"setup_token": secret}),
+                client.post("/auth/token", data={"grant_type": "client_credentials", "client_secret": secret}),
+                client.post("/enrolment", json={"token": f"{secret}x", "device_id": "bot"}),
+                client.post("/hooks/wms", content=b"{}", headers={"X-RosFit-Signature": secret}),
+                client.post("/mqtt/auth", json={"username": "bot"}, headers={"X-RosFit-Token": secret + "x"}),
+                client.post("//sign-in", data={"email": "ada@example.com", "password": f"{secret}x"}),
+                client.get("/devices", params={"cursor": secret}, headers=bearer),
+            ]
+            assert all(answer.status_code >= 400 for answer in answers), [one.status_code for one in answers]
+            self.refusals += [f"{answer.text} {answer.headers}" for answer in answers]
+
     def webhooks(self, admin: Client) -> None:
         secret = self.note("a webhook's secret", admin.made("/hook-sources", {"source": "wms"})["secret"])
         body, at = b"{}", str(int(time.time()))
@@ -118,10 +159,13 @@ def day() -> Iterator[tuple[Day, set[bytes]]]:
         "ROSFIT_OIDC_CLIENT_SECRET": oidc_secret,
         "ROSFIT_OIDC_ROLE_MAP": "ops=operator",
         "ROSFIT_LOG_LEVEL": "debug",
+        "ROSFIT_MQTT_HOOK_TOKEN": HOOK_TOKEN,
     }
     with running_server(**settings) as server:
         day = Day(server, oidc_secret)
         setup_token = (server.data_dir / "setup-token").read_text()
+        day.note("the broker's hook token", HOOK_TOKEN)
+        day.note("RosFit's own broker password", (server.data_dir / "state/broker-password").read_text().strip())
         day.live()
         lines.over.set()
         lines.join()
@@ -134,7 +178,7 @@ def found_in(day: Day, text: str) -> list[str]:
 
 
 def test_the_day_had_secrets(day: tuple[Day, set[bytes]]) -> None:
-    assert len(day[0].canaries) == 10
+    assert len(day[0].canaries) == 15
     assert all(len(secret) >= 20 for secret in day[0].canaries.values())
 
 
@@ -145,6 +189,19 @@ def test_none_is_in_a_log(day: tuple[Day, set[bytes]]) -> None:
     assert len(logs) >= 4
     for log in logs:
         assert not found_in(day[0], log.read_text(errors="replace")), log.name
+
+
+def test_none_is_in_a_refusal(day: tuple[Day, set[bytes]]) -> None:
+    """Neither what was sent nor what is right."""
+    assert len(day[0].refusals) > 100
+    for refusal in day[0].refusals:
+        assert not found_in(day[0], refusal), refusal
+
+
+def test_dead_letters_have_none(day: tuple[Day, set[bytes]]) -> None:
+    letters = Client(day[0].server.url, day[0].canaries["an access token"]).get("/dead-letters").text
+    assert "not JSON" in letters or "bm90IEpTT04" in letters
+    assert not found_in(day[0], letters)
 
 
 def test_none_is_in_a_command_line(day: tuple[Day, set[bytes]]) -> None:
