@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -18,7 +19,7 @@ from rosfit.accounts.audit import Origin
 from rosfit.accounts.models import Actor
 from rosfit.accounts.tokens import SESSION_TTL_S
 from rosfit.dashboard.injected import Opening
-from rosfit.kernel.errors import PermissionDeniedError, UnauthenticatedError
+from rosfit.kernel.errors import PermissionDeniedError, UnauthenticatedError, UnavailableError
 from rosfit.kernel.work import Work
 
 COOKIE = "rosfit_session"
@@ -60,6 +61,19 @@ async def provide_waiting_actor(request: AnyRequest, edge: NamedDependency[Openi
     """For handlers that wait for a robot: they hold no database connection meanwhile."""
     async with edge.open_work() as work:
         return await provide_actor(request, work, edge)
+
+
+def still_signed_in(request: AnyRequest, edge: Opening, actor: Actor) -> Callable[[], Awaitable[bool]]:
+    """Asks whether the session holds and its rights are the same, for answers that go on for long."""
+
+    async def look() -> bool:
+        try:
+            async with edge.open_work() as work:
+                return await accounts.session_actor(work, request.cookies.get(COOKIE, "")) == actor
+        except UnavailableError:
+            return True  # a database that is away signs nobody out
+
+    return look
 
 
 async def _record_denial(request: AnyRequest, edge: Opening, actor: Actor) -> None:

@@ -12,7 +12,8 @@ from litestar.response import Stream, Template
 
 from rosfit.accounts.models import Actor
 from rosfit.accounts.rights import Right
-from rosfit.dashboard.access import AnyRequest
+from rosfit.dashboard.access import AnyRequest, still_signed_in
+from rosfit.dashboard.injected import Opening
 from rosfit.dashboard.live import FleetWatch, event_stream, stop_of
 from rosfit.dashboard.rendering import Page, Shell, render, shell_for
 from rosfit.fleet import groups, query, repository, service
@@ -202,11 +203,16 @@ def _chips(question: Question, counts: dict[str, int], present: int) -> list[Chi
 
 @get("/fleet/events", opt=READ)
 async def fleet_events(
-    request: AnyRequest, work: NamedDependency[Work], feed: NamedDependency[Feed], actor: NamedDependency[Actor]
+    request: AnyRequest,
+    work: NamedDependency[Work],
+    edge: NamedDependency[Opening],
+    feed: NamedDependency[Feed],
+    actor: NamedDependency[Actor],
 ) -> Stream:
     """Rows of the page that the same query shows, when something is heard of them, and every status change."""
     question = question_of(request)
     page = await service.find(work, question.wanted(), question.cursor or None, PAGE_SIZE, actor.reach)
     shown = [device.device_id for device in page.items]
     watch = FleetWatch(feed, shown, await service.within_reach(work, actor.reach))
-    return event_stream(watch, stop_of(request), every_s=ROWS_EVERY_S)
+    still = still_signed_in(request, edge, actor)
+    return event_stream(watch, stop_of(request), every_s=ROWS_EVERY_S, still=still)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -19,8 +19,10 @@ from rosfit.kernel.feed import ANY, Event, Feed
 # Proxies close a connection that is silent for a minute; browsers never notice one that is gone.
 PING_S = 15.0
 
-# A page comes back after this and is asked again whether it may watch.
+# A page comes back after this and is asked again for what it watches.
 LONGEST_S = 600.0
+# How long somebody whose session has ended, or whose rights have changed, may still be served.
+LOOK_AGAIN_S = 5.0
 
 LOG_LINES = 200
 STATUS_CHANGES = 500
@@ -217,18 +219,33 @@ def stop_of(request: Request[Any, Any, Any]) -> asyncio.Event:
     return stop if isinstance(stop, asyncio.Event) else asyncio.Event()
 
 
-def event_stream(watch: Watch, stop: asyncio.Event, *, every_s: float) -> Stream:
+# Whether the page may still watch.
+Still = Callable[[], Awaitable[bool]]
+
+
+async def always() -> bool:
+    return True
+
+
+def event_stream(watch: Watch, stop: asyncio.Event, *, every_s: float, still: Still = always) -> Stream:
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return Stream(_frames(watch, stop, every_s), media_type="text/event-stream", headers=headers)
+    return Stream(_frames(watch, stop, every_s, still), media_type="text/event-stream", headers=headers)
 
 
-async def _frames(watch: Watch, stop: asyncio.Event, every_s: float) -> AsyncIterator[bytes]:
-    """SSE text until the client goes away (which cancels), `stop` is set or the stream has lasted long enough."""
+async def _frames(watch: Watch, stop: asyncio.Event, every_s: float, still: Still) -> AsyncIterator[bytes]:
+    """SSE text until the client goes away (which cancels), `stop` is set, the stream has lasted long enough, or its
+    reader may no more.
+    """
     ends_at = time.monotonic() + LONGEST_S
+    look_at = time.monotonic() + LOOK_AGAIN_S
     watch.open()
     stopping = asyncio.create_task(stop.wait())
     try:
         while not stop.is_set() and time.monotonic() < ends_at:
+            if time.monotonic() >= look_at:
+                if not await still():
+                    return
+                look_at = time.monotonic() + LOOK_AGAIN_S
             yield b"".join(_frame(name, data) for name, data in watch.take()) or b":\n\n"
             await asyncio.wait({stopping}, timeout=every_s)
             await _next(watch, stopping)

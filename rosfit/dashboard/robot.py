@@ -15,8 +15,8 @@ from litestar.response import Stream, Template
 
 from rosfit.accounts.models import Actor
 from rosfit.accounts.rights import Right
-from rosfit.dashboard.access import AnyRequest
-from rosfit.dashboard.injected import Hot
+from rosfit.dashboard.access import AnyRequest, still_signed_in
+from rosfit.dashboard.injected import Hot, Opening
 from rosfit.dashboard.live import RobotWatch, event_stream, stop_of
 from rosfit.dashboard.rendering import NO_STORE, Page, Shell, render, shell_for
 from rosfit.fleet import service as fleet
@@ -85,6 +85,7 @@ async def robot_events(
     request: AnyRequest,
     device_id: FromPath[str],
     work: NamedDependency[Work],
+    edge: NamedDependency[Opening],
     hot: NamedDependency[Hot],
     feed: NamedDependency[Feed],
     actor: NamedDependency[Actor],
@@ -92,7 +93,8 @@ async def robot_events(
     """The state first, so that a page that was away misses nothing; then what changes."""
     state = await state_of(work, hot, device_id, actor.reach)
     watch = RobotWatch(feed, device_id, msgspec.json.encode(state))
-    return event_stream(watch, stop_of(request), every_s=EVENTS_EVERY_S)
+    still = still_signed_in(request, edge, actor)
+    return event_stream(watch, stop_of(request), every_s=EVENTS_EVERY_S, still=still)
 
 
 @get("/robots/{device_id:str}/series.json", opt=READ)

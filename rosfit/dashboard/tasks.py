@@ -17,9 +17,10 @@ from rosfit.accounts.rights import Right
 from rosfit.commands import repository, tasks
 from rosfit.commands.errors import TaskNotFoundError
 from rosfit.commands.tasks import NewTask, Task
-from rosfit.dashboard.access import AnyRequest, record, require_everywhere
+from rosfit.dashboard.access import AnyRequest, record, require_everywhere, still_signed_in
 from rosfit.dashboard.fleet import group_names
 from rosfit.dashboard.forms import next_page, text
+from rosfit.dashboard.injected import Opening
 from rosfit.dashboard.live import TasksWatch, event_stream, stop_of
 from rosfit.dashboard.rendering import Page, Shell, render, shell_for
 from rosfit.fleet import groups
@@ -125,9 +126,15 @@ async def _estimate(work: Work, task: Task) -> str:
 
 
 @get("/tasks/events", opt=READ)
-async def task_events(request: AnyRequest, feed: NamedDependency[Feed], actor: NamedDependency[Actor]) -> Stream:
+async def task_events(
+    request: AnyRequest,
+    edge: NamedDependency[Opening],
+    feed: NamedDependency[Feed],
+    actor: NamedDependency[Actor],
+) -> Stream:
     """That the page should ask again; what it then sees is what its reader may see."""
-    return event_stream(TasksWatch(feed), stop_of(request), every_s=EVENTS_EVERY_S)
+    still = still_signed_in(request, edge, actor)
+    return event_stream(TasksWatch(feed), stop_of(request), every_s=EVENTS_EVERY_S, still=still)
 
 
 @get("/tasks/new", opt=WRITE)

@@ -9,11 +9,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from rosfit.accounts import service as accounts
 from rosfit.app import make_app
 from rosfit.dashboard import live
 from rosfit.dashboard.live import FleetWatch, RobotWatch, event_stream, stop_of
+from rosfit.fleet import service as fleet
+from rosfit.fleet.models import NewDevice
 from rosfit.kernel.feed import Event, Feed
 from rosfit.settings import Settings
+from tests.dashboard.conftest import Site
 
 
 def sample(device_id: str, stream: str, payload: str, at: str = "2026-03-30T10:00:00.000Z") -> Event:
@@ -105,6 +109,24 @@ async def test_the_stream_ends_with_the_server_and_lets_go_of_the_feed(feed: Fee
     with pytest.raises(StopAsyncIteration):
         await asyncio.wait_for(anext(frames), 5)
     assert not feed.wanted("telemetry", "bot-01")
+
+
+@pytest.mark.parametrize("path", ["/fleet/events", "/robots/bot-01/events", "/tasks/events"])
+async def test_a_stream_ends_with_the_session_of_its_reader(
+    site: Site, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """Looked at every five seconds, and before anything more is sent (shortened here)."""
+    monkeypatch.setattr(live, "LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr(live, "PING_S", 0.01)
+    await site.sign_in_as("viewer")
+    async with site.edge.open_work() as work:
+        await fleet.register(work, NewDevice("mqtt_device", device_id="bot-01"))
+    reading = asyncio.create_task(site.client.get(path))
+    await asyncio.wait({reading}, timeout=0.3)
+    assert not reading.done()
+    async with site.edge.open_work() as work:
+        await accounts.close_session(work, site.session)
+    assert (await asyncio.wait_for(reading, 5)).status_code == 200
 
 
 async def test_a_browser_that_goes_away_is_forgotten(feed: Feed) -> None:
