@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from rclpy.node import Node
@@ -20,6 +20,8 @@ from rosfit_bridge.down.job import Command, Job, failed, rejected
 
 # How often to look whether a service or an action server that is not there has come.
 _LOOK_EVERY_S = 0.02
+# A service keeps its last 10 requests, and a client its last 10 answers: of more at once, some are silently lost.
+MOST_UNANSWERED = 8
 
 
 def builder(cls: type) -> Callable[[dict[str, Any]], Any]:
@@ -73,6 +75,19 @@ class Presence:
                 await asyncio.sleep(_LOOK_EVERY_S)
 
 
+@contextlib.asynccontextmanager
+async def room(places: asyncio.Semaphore, until: float, what: str) -> AsyncIterator[None]:
+    """One of so many places, in the order of asking."""
+    try:
+        await asyncio.wait_for(places.acquire(), max(0.0, until - time.monotonic()))
+    except (TimeoutError, asyncio.TimeoutError) as error:
+        raise failed("TIMEOUT", f"{what} was not asked: it had not answered what was asked before") from error
+    try:
+        yield
+    finally:
+        places.release()
+
+
 class ServiceCommand:
     def __init__(self, node: Node, entry: Service) -> None:
         cls: Any = load_class(entry.srv_type)
@@ -81,6 +96,7 @@ class ServiceCommand:
         self._build = builder(cls.Request)
         self._plain = objects.to_plain(shape_of(cls.Response))
         self._presence = Presence(self._client.service_is_ready, f"the service {entry.ros_service}")
+        self._room = asyncio.Semaphore(MOST_UNANSWERED)
         self.request: Struct = shape_of(cls.Request)
 
     @property
@@ -91,18 +107,21 @@ class ServiceCommand:
         request = self._build(job.request.data)
         until = time.monotonic() + self._entry.timeout_s
         await self._presence.wait(until)
-        if job.request.expired:
-            raise rejected("EXPIRED", f"its time ran out while {self._entry.ros_service} was not there")
-        job.waiting = False
+        async with room(self._room, until, self._entry.ros_service):
+            if job.request.expired:
+                raise rejected("EXPIRED", f"its time ran out while it waited for {self._entry.ros_service}")
+            job.waiting = False
+            return self._outcome(self._plain(await self._call(request, until)))
+
+    async def _call(self, request: Any, until: float) -> Any:
         future = self._client.call_async(request)
         try:
-            response = await awaited(future, until - time.monotonic())
+            return await awaited(future, until - time.monotonic())
         except TimeoutError as error:
             message = f"{self._entry.ros_service} gave no answer within {self._entry.timeout_s:g} s"
             raise failed("TIMEOUT", message) from error
         finally:
             self._client.remove_pending_request(future)
-        return self._outcome(self._plain(response))
 
     def _outcome(self, result: dict[str, Any]) -> dict[str, Any]:
         """A response whose `success` is false says that nothing was done."""

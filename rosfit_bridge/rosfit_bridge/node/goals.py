@@ -19,7 +19,7 @@ from rosfit_bridge.convert import objects
 from rosfit_bridge.convert.describe import describe
 from rosfit_bridge.convert.shape import load_class, shape_of
 from rosfit_bridge.down.job import Command, EndError, Job, failed, rejected
-from rosfit_bridge.node.calls import Presence, awaited, builder, post
+from rosfit_bridge.node.calls import MOST_UNANSWERED, Presence, awaited, builder, post, room
 
 ANSWER_WITHIN_S = 10.0
 # Feedback may come at any rate; people read, and each one is a row.
@@ -59,6 +59,7 @@ class ActionCommand:
         self._result = objects.to_plain(shape_of(cls.Result))
         self._feedback = objects.to_plain(shape_of(cls.Feedback))
         self._presence = Presence(self._client.server_is_ready, f"the action {entry.ros_action}")
+        self._room = asyncio.Semaphore(MOST_UNANSWERED)
         self._request = describe(shape_of(cls.Goal))
 
     @property
@@ -67,13 +68,15 @@ class ActionCommand:
 
     async def run(self, job: Job) -> Any:
         goal = self._build(job.request.data)
-        await self._presence.wait(time.monotonic() + ANSWER_WITHIN_S)
-        if job.request.expired:
-            raise rejected("EXPIRED", f"its time ran out while {self._entry.ros_action} was not there")
-        job.waiting = False
-        sending = asyncio.ensure_future(self._send(goal, _Feedback(self._entry, self._feedback, job)))
-        job.stop = lambda: self._stop(sending)
-        handle = await sending
+        until = time.monotonic() + ANSWER_WITHIN_S
+        await self._presence.wait(until)
+        async with room(self._room, until, self._entry.ros_action):
+            if job.request.expired:
+                raise rejected("EXPIRED", f"its time ran out while it waited for {self._entry.ros_action}")
+            job.waiting = False
+            sending = asyncio.ensure_future(self._send(goal, _Feedback(self._entry, self._feedback, job)))
+            job.stop = lambda: self._stop(sending)
+            handle = await sending
         job.acked()
         try:
             done = await awaited(handle.get_result_async(), self._entry.timeout_s)
