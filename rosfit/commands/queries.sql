@@ -8,6 +8,13 @@ INSERT INTO command_steps (command_id, number, status, detail, refused)
 SELECT %(command_id)s, coalesce(max(number), 0) + 1, %(status)s, %(detail)s, %(refused)s
 FROM command_steps WHERE command_id = %(command_id)s
 
+-- name: insert_refused_step
+-- Not when the same was told before: a device repeats its answer after a lost line.
+INSERT INTO command_steps (command_id, number, status, detail, refused)
+SELECT %(command_id)s, max(number) + 1, %(status)s, %(detail)s, %(refused)s
+FROM command_steps WHERE command_id = %(command_id)s
+HAVING NOT bool_or(status = %(status)s AND detail IS NOT DISTINCT FROM %(detail)s)
+
 -- name: get_command
 SELECT command_id, device_id, correlation_id, command, data, status, urgent, timeout_s,
        wire_time(expires_at) AS expires_at, created_by, wire_time(created_at) AS created_at,

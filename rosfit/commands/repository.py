@@ -65,7 +65,7 @@ async def insert_step(
     connection: Connection, command_id: str, status: Status, detail: Any = None, refused: str | None = None
 ) -> None:
     values = {"command_id": command_id, "status": status, "detail": _json(detail), "refused": refused}
-    await connection.execute(QUERIES["insert_step"], values)
+    await connection.execute(QUERIES["insert_refused_step" if refused else "insert_step"], values)
 
 
 async def get_command(connection: Connection, device_id: str, command_id: str) -> Command | None:

@@ -120,7 +120,9 @@ async def take_response(work: Work, device_id: str, payload: bytes) -> None:
         raise BadMessageError("unknown_command", f"{device_id} was not sent {report.command_id[:64]!r}")
     outcome = advance(locked.status, report.status, locked.late)
     if outcome.refused:
-        await repository.insert_step(work.connection, report.command_id, report.status, report, outcome.refused)
+        await repository.insert_step(
+            work.connection, report.command_id, report.status, _detail(report), outcome.refused
+        )
         return
     for status in outcome.steps:
         last = status == outcome.steps[-1]
@@ -171,16 +173,21 @@ async def _record(
     late: bool = False,
 ) -> None:
     """Keep the step and announce it."""
-    detail: dict[str, Any] = {}
-    if report is not None:
-        told = {"progress": report.progress, "result": report.result, "error": report.error}
-        detail = {key: msgspec.to_builtins(value) for key, value in told.items() if value is not None}
-    await repository.insert_step(work.connection, command_id, status, detail or None)
+    detail = _detail(report)
+    await repository.insert_step(work.connection, command_id, status, detail)
     at = format_time(now())
     data = {"command_id": command_id, "device_id": device_id, "command": command, "status": status, "at": at}
     if late:
         data["late"] = True  # type: ignore[assignment]
-    work.announce(Event("commands", device_id, command_id, msgspec.json.encode(data | detail), at))
+    work.announce(Event("commands", device_id, command_id, msgspec.json.encode(data | (detail or {})), at))
+
+
+def _detail(report: Response | None) -> dict[str, Any] | None:
+    """What a step keeps of a report."""
+    if report is None:
+        return None
+    told = {"progress": report.progress, "result": report.result, "error": report.error}
+    return {key: msgspec.to_builtins(value) for key, value in told.items() if value is not None} or None
 
 
 async def take_lease(work: Work, device_id: str, user_id: str, user_name: str, *, take_over: bool) -> Lease:

@@ -149,8 +149,10 @@ def test_silence_times_out_and_a_late_result_is_taken_once(server: RunningServer
         until(lambda: status_of(server, "c-6", command_id) == "timed_out")
         device.answer(request, "succeeded", result={"done": True})
         until(lambda: status_of(server, "c-6", command_id) == "succeeded")
+        device.answer(request, "succeeded", result={"done": True})  # repeated after a lost line, and not news
         device.answer(request, "failed", error={"code": "X", "message": "again"})
-        until(lambda: len(steps_of(server, "c-6", command_id)) == 5)
+        until(lambda: "failed" in steps_of(server, "c-6", command_id))
+        assert len(steps_of(server, "c-6", command_id)) == 5
         command = server.admin.got(f"/commands/c-6/{command_id}")
         assert (command["status"], command["late"]) == ("succeeded", True)
         assert command["steps"][-1]["refused"] == "TERMINAL_STATE"

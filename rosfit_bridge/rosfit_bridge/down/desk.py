@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 EMERGENCY_STOP = "emergency_stop"
 # Memory stays bounded: more than a queue of a thousand commands is no longer a queue but a fault.
 MOST_AT_ONCE = 2_000
+# A broker that is killed forgets what it took since its last save; the one RosFit starts saves every 5 s.
+SETTLED_AFTER_S = 20.0
 # What ends sooner is not acknowledged first: one message and one transaction less for most services.
 ACK_AFTER_S = 0.1
 _INTERRUPTED = "the bridge was stopped while the command was under way; whether it took effect is not known"
@@ -33,15 +35,11 @@ _INTERRUPTED = "the bridge was stopped while the command was under way; whether 
 class Desk:
     """`take` is called by the link's thread and only writes down and hands over."""
 
-    def __init__(
-        self, device_id: str, ledger: Ledger, counters: Counters, publish: Callable[[Outgoing], None], settle_s: float
-    ) -> None:
+    def __init__(self, device_id: str, ledger: Ledger, counters: Counters, publish: Callable[[Outgoing], None]) -> None:
         self.commands: dict[str, Command] = {}
         self.jobs: dict[str, Job] = {}
         self.lane, self.urgent = Lane("commands"), Lane("urgent")
         self._ledger, self._counters, self._publish = ledger, counters, publish
-        # So long after an answer was published it is with the broker or in the spool.
-        self._settle_s = settle_s
         self._unsettled: deque[tuple[float, str]] = deque()
         self._stream = Stream(device_id, COMMAND_RESPONSE_SUFFIX, 1)
         self._numbering = threading.Lock()
@@ -51,8 +49,7 @@ class Desk:
         """What an earlier run left behind is answered first."""
         self.lane.start()
         self.urgent.start()
-        for entry in self._ledger.unsent():
-            self.lane.post(self._send_known, entry)
+        self.lane.post(self._send_unsettled)
         for entry in self._ledger.unfinished():
             self.lane.post(self._interrupted, entry)
 
@@ -78,6 +75,10 @@ class Desk:
             lane.post(self._again, known)
         elif not self._closing:
             lane.post(self._begin, request, lane)
+
+    def repeat(self) -> None:
+        """The broker may have died, and with it answers that nobody had read: the newest once more."""
+        self.lane.post(self._send_unsettled)
 
     def close(self, within_s: float = 1.0) -> None:
         """Stops what is under way; what arrives from now on is answered at the next start."""
@@ -185,8 +186,8 @@ class Desk:
         # Not under our lock: the link's thread may hold the link's and wait for ours.
         self._publish(message)
         if answer["status"] in FINAL:
-            self._unsettled.append((time.monotonic() + self._settle_s, command_id))
-            self.lane.post(self.lane.loop.call_later, self._settle_s + 0.1, self._settle)
+            self._unsettled.append((time.monotonic() + SETTLED_AFTER_S, command_id))
+            self.lane.post(self.lane.loop.call_later, SETTLED_AFTER_S + 0.1, self._settle)
 
     def _again(self, known: Entry) -> None:
         """A redelivery: the last answer once more."""
@@ -195,6 +196,10 @@ class Desk:
             self._send_known(known)
         elif job is not None and job.last:
             self._send(known.command_id, known.correlation_id, job.last)
+
+    def _send_unsettled(self) -> None:
+        for entry in self._ledger.unsent():
+            self._send_known(entry)
 
     def _send_known(self, entry: Entry) -> None:
         if entry.answer is not None:

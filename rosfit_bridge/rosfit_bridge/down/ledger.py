@@ -72,7 +72,7 @@ class Ledger:
             self._db.execute("UPDATE command SET answer = ? WHERE command_id = ?", (json.dumps(answer), command_id))
 
     def sent(self, command_ids: list[str]) -> None:
-        """Their answers are with the broker, or in the spool."""
+        """Their answers need not be repeated any more."""
         with self._lock, self._db:
             self._db.executemany("UPDATE command SET sent = 1 WHERE command_id = ?", [(i,) for i in command_ids])
 

@@ -44,8 +44,7 @@ class DownNode:
         device_id = config.rosfit.device_id
         self._topics = DeviceTopics(device_id)
         self.node = Node("rosfit_bridge_commands", context=context, enable_rosout=False, start_parameter_services=False)
-        settle_s = max(1.0, 3 * config.bridge.spool.flush_ms / 1000)
-        self.desk = Desk(device_id, ledger, uplink.counters, uplink.publish, settle_s)
+        self.desk = Desk(device_id, ledger, uplink.counters, uplink.publish)
         self.motion = Motion(uplink.counters)
         self._changes = Stream(device_id, PARAMETERS_SUFFIX, 1)
         self.parameters = ParameterDesk(self.node, self.desk.lane, self._parameter_changed)
@@ -60,7 +59,7 @@ class DownNode:
         self.motion.start()
         self.desk.start()
         self.desk.lane.run(self._configure(self._config.bridge), 10.0)
-        self._uplink.link.on_lost = self.motion.stop
+        self._uplink.link.on_lost = self._lost
         self._uplink.link.subscribe(self._topics.of(COMMAND_REQUEST_SUFFIX), 1, self.desk.take)
 
     def close(self) -> None:
@@ -70,6 +69,12 @@ class DownNode:
         self.motion.close()
         self._spinner.stop()
         self.node.destroy_node()
+
+    def _lost(self) -> None:
+        """Also after each attempt to connect that fails."""
+        self.motion.stop()
+        if self._uplink.link.settled:
+            self.desk.repeat()
 
     async def _configure(self, bridge: Bridge) -> None:
         """In the lane's thread, between two commands."""
