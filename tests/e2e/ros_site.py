@@ -113,7 +113,8 @@ class Driver:
     def __init__(self, site: RosSite, *, pings: bool = True) -> None:
         url = f"{site.server.websocket_url}/teleop/{DEVICE}?token={site.server.admin.token}&take_over=true"
         self._site, self._pings = site, pings
-        self.socket = websockets.sync.client.connect(url)
+        # Nobody reads the answers, and a full queue would hold up the closing handshake.
+        self.socket = websockets.sync.client.connect(url, max_queue=None)
         self.pinged_at = time.monotonic()
         self.socket.send('{"type":"ping"}')
         self._over = threading.Event()

