@@ -1,6 +1,6 @@
 """Measure, and write docs/benchmarks.md.
 
-    python -m tests.bench [--quick] [--no-bridge] [--out docs/benchmarks.md]
+python -m tests.bench [--quick] [--no-bridge] [--out docs/benchmarks.md]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.bench import access, ingest, latency, serving
+from tests.bench import access, driving, ingest, latency, serving
 from tests.bench.report import Figures, machine, write
 from tests.e2e.site import Site
 from tests.server import running_server
@@ -54,6 +54,12 @@ def bridge(quick: bool) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
+def way_down(quick: bool) -> driving.Figures:
+    say("commands, the stick, and standing still")
+    with running_server(ROSFIT_RATE_LIMIT_PER_S="1000000") as server:
+        return driving.measure(server, quick)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small counts, to see that it runs")
@@ -65,7 +71,9 @@ def main() -> None:
         figures = asyncio.run(measure(Site(server), options.quick))
     say("authentication on against off, and revoke → disconnect")
     figures.access = asyncio.run(access.measure(2.0 if options.quick else 16.0, 5 if options.quick else 40))
-    figures.bridge = None if options.no_bridge else bridge(options.quick)
+    if not options.no_bridge:
+        figures.bridge = bridge(options.quick)
+        figures.driving = way_down(options.quick)
     write(options.out, before, figures)
     print(options.out.read_text())
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.access import AccessFigures
+from tests.bench.driving import BESIDE, STICK_HZ
+from tests.bench.driving import Figures as Driving
 from tests.bench.ingest import Rate
 from tests.bench.latency import Latency
 
@@ -39,6 +41,7 @@ class Figures:
     requests_per_s: float
     access: AccessFigures | None = field(default=None)
     bridge: dict[str, Any] | None = field(default=None)
+    driving: Driving | None = field(default=None)
 
 
 def machine() -> str:
@@ -49,8 +52,7 @@ def machine() -> str:
     at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return (
         f"Run of {at} on {os.cpu_count()} cores ({model}), Python {platform.python_version()}. Load average of the "
-        f"last minute before the run: {load:.1f}."
-        + (BUSY if load > 0.5 else "")
+        f"last minute before the run: {load:.1f}." + (BUSY if load > 0.5 else "")
     )
 
 
@@ -70,6 +72,8 @@ def _lines(before: str, figures: Figures) -> Iterator[str]:
         yield from _access(figures.access)
     if figures.bridge:
         yield from _bridge(figures.bridge)
+    if figures.driving:
+        yield from _driving(figures.driving)
 
 
 def _targets(figures: Figures) -> Iterator[str]:
@@ -137,6 +141,31 @@ def _bridge(figures: dict[str, Any]) -> Iterator[str]:
     yield from _table("", "measured")
     for name, value in _flat(figures):
         yield f"| {name} | {value} |"
+
+
+def _driving(figures: Driving) -> Iterator[str]:
+    slowest = max(times[-1] for times in figures.zero.values())
+    command, stick = figures.command, figures.stick
+    yield "\n## The way down\n"
+    yield from _table("target", "wanted", "measured", "")
+    for name, wanted, measured, met in (
+        ("REST → ROS service → REST, p50", "< 25 ms", command.p50, command.p50 < 25),
+        (f"stick → `/cmd_vel` at {STICK_HZ} Hz beside {BESIDE} robots, p99", "< 30 ms", stick.p99, stick.p99 < 30),
+        ("any loss → zero velocity, max", "< 600 ms", slowest, slowest < 600),
+    ):
+        yield f"| {name} | {wanted} | {measured:.1f} ms | {'met' if met else 'missed'} |"
+    yield f"| commands/s accepted, each committed | | {figures.accepted_per_s:,.0f} | |"
+    yield (
+        f"\nCommands: p50 / p99 {command.p50:.1f} / {command.p99:.1f} ms of {command.count:,}. Stick: p50 / p99 "
+        f"{stick.p50:.1f} / {stick.p99:.1f} ms of {stick.count:,} that arrived of {figures.stick_sent:,} sent.\n"
+    )
+    yield from _table("lost", "times", "to zero velocity, p50 / max")
+    for loss, times in figures.zero.items():
+        yield f"| {loss} | {len(times)} | {times[len(times) // 2]:.0f} / {times[-1]:.0f} ms |"
+    yield (
+        "\n`stick`: nothing is sent any more; `socket`: closed; `network`: the robot's line carries nothing and does "
+        "not say so; `bridge`: SIGTERM; `ping`: from 3 s after the last one; `broker`, `server`: kill -9."
+    )
 
 
 def _flat(figures: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

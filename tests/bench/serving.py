@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+from typing import Any
 from urllib.parse import urlsplit
 
 from tests.bench import processes
@@ -12,27 +14,30 @@ from tests.e2e.site import Site
 CONNECTIONS = 8
 
 
-async def requests_per_s(site: Site, path: str, seconds: float) -> float:
-    """GET over a few kept connections, by a client that does next to nothing."""
-    return await ask_for(site.server.url, path, f"Authorization: Bearer {site.server.admin.token}", seconds)
+async def requests_per_s(site: Site, path: str, seconds: float, body: Any = None) -> float:
+    """GET, or POST of `body`, over a few kept connections, by a client that does next to nothing."""
+    header = f"Authorization: Bearer {site.server.admin.token}"
+    return await ask_for(site.server.url, path, header, seconds, body)
 
 
-async def ask_for(url: str, path: str, header: str, seconds: float) -> float:
+async def ask_for(url: str, path: str, header: str, seconds: float, body: Any = None) -> float:
     """Requests a second with this header."""
     ends = time.perf_counter() + seconds
-    head = f"GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n".encode()
-    counts = await asyncio.gather(*(_ask(url, head, ends) for _ in range(CONNECTIONS)))
+    method, content = ("GET", b"") if body is None else ("POST", json.dumps(body).encode())
+    about = f"{header}\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
+    request = f"{method} {path} HTTP/1.1\r\nHost: x\r\n{about}\r\n\r\n".encode() + content
+    counts = await asyncio.gather(*(_ask(url, request, ends) for _ in range(CONNECTIONS)))
     return sum(counts) / seconds
 
 
-async def _ask(url: str, head: bytes, ends: float) -> int:
+async def _ask(url: str, request: bytes, ends: float) -> int:
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     count = 0
     while time.perf_counter() < ends:
-        writer.write(head)
+        writer.write(request)
         answer = await reader.readuntil(b"\r\n\r\n")
-        assert answer.startswith(b"HTTP/1.1 200"), answer
+        assert answer.startswith(b"HTTP/1.1 20"), answer
         length = next(line for line in answer.lower().split(b"\r\n") if line.startswith(b"content-length"))
         await reader.readexactly(int(length.partition(b":")[2]))
         count += 1
