@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
@@ -12,8 +12,9 @@ from rosfit.commands.models import NewCommand
 from rosfit.commands.service import REACHABLE
 from rosfit.fleet import groups
 from rosfit.fleet import repository as fleet
-from rosfit.fleet.models import DeviceFilter, DeviceId, Reach
-from rosfit.fleet.query import Condition, all_of, any_of, id_condition
+from rosfit.fleet.models import Reach
+from rosfit.fleet.query import all_of
+from rosfit.fleet.targets import Target, condition_of
 from rosfit.kernel.errors import FieldError, InvalidError
 from rosfit.kernel.ids import new_id
 from rosfit.kernel.work import Work
@@ -21,15 +22,6 @@ from rosfit.kernel.work import Work
 # One transaction writes them all; more want a deployment of their own kind.
 TARGET_LIMIT = 5_000
 SAMPLE = 10
-
-
-class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Exactly one of these says which devices are meant."""
-
-    device_ids: Annotated[list[DeviceId], msgspec.Meta(max_length=TARGET_LIMIT)] | None = None
-    group: str | None = None
-    tag: str | None = None
-    query: str | None = None
 
 
 class BulkRequest(NewCommand, frozen=True, kw_only=True):
@@ -110,7 +102,7 @@ async def progress(work: Work, bulk_id: str, visible: frozenset[str] | None) -> 
 
 
 async def _sort_out(work: Work, target: Target, new: NewCommand, reach: Reach) -> tuple[list[str], list[LeftOut]]:
-    where = all_of([await groups.visible(work, reach), await _condition(work, target)])
+    where = all_of([await groups.visible(work, reach), await condition_of(work, target)])
     found = await fleet.device_ids(work.connection, where)
     if len(found) > TARGET_LIMIT:
         raise InvalidError(errors=(FieldError("target", f"{len(found)} devices; at most {TARGET_LIMIT}"),))
@@ -130,15 +122,3 @@ def _why_not(status: str, queue: bool) -> str | None:
     if status == "decommissioned" or (status not in REACHABLE and not queue):
         return status
     return None
-
-
-async def _condition(work: Work, target: Target) -> Condition:
-    given = [name for name in Target.__struct_fields__ if getattr(target, name) is not None]
-    if len(given) != 1:
-        raise InvalidError(errors=(FieldError("target", "give one of device_ids, group, tag and query"),))
-    if target.device_ids is not None:
-        return any_of([id_condition(device_id) for device_id in target.device_ids])
-    if target.group is not None:
-        return await groups.membership(work, await groups.get(work, target.group))
-    wanted = DeviceFilter(tag=target.tag, q=target.query)
-    return await groups.where(work, wanted, Reach())

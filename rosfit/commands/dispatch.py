@@ -17,16 +17,13 @@ from rosfit.kernel.ports import Publisher
 from rosfit.kernel.work import Work
 from rosfit.protocol import envelope
 from rosfit.protocol.layouts import LayoutError, Layouts
-from rosfit.protocol.topics import device_topic
+from rosfit.protocol.topics import SHORT_FORM, device_topic
 
 log = structlog.get_logger(__name__)
 
 # Few enough that an urgent command waits for one batch only, some milliseconds.
 BATCH = 64
 OVERDUE_BATCH = 200
-
-# Devices that take commands on `command` and updates on `ota`.
-SHORT_FORM = frozenset({"mqtt_device", "micro_ros_mcu"})
 
 OpenWork = Callable[[], AbstractAsyncContextManager[Work]]
 

@@ -15,7 +15,7 @@ from litestar.response import Template
 from rosfit.accounts.models import Actor
 from rosfit.accounts.rights import Right
 from rosfit.commands import bulk
-from rosfit.commands.bulk import Preview, Progress, Target
+from rosfit.commands.bulk import Preview, Progress
 from rosfit.commands.lifecycle import FINAL
 from rosfit.commands.models import NewCommand
 from rosfit.dashboard.access import AnyRequest, record
@@ -23,6 +23,7 @@ from rosfit.dashboard.fleet import Question, group_names, question_of
 from rosfit.dashboard.forms import text
 from rosfit.dashboard.rendering import Page, Shell, render, shell_for
 from rosfit.fleet import service as fleet
+from rosfit.fleet.targets import Target
 from rosfit.kernel.errors import InvalidError, RosfitError
 from rosfit.kernel.work import Work
 

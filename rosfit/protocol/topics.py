@@ -14,6 +14,9 @@ from rosfit.protocol.errors import BadMessageError
 NAMESPACE = "rosfit"
 DEFAULT_STREAM = "default"
 
+# Types of devices that take commands on `command` and updates on `ota`.
+SHORT_FORM = frozenset({"mqtt_device", "micro_ros_mcu"})
+
 # A stream is at most this long as text, so that an index entry always fits a database page.
 STREAM_LENGTH_LIMIT = 512
 
