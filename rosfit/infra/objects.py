@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
+from anyio import CapacityLimiter, to_thread
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from rosfit.kernel.errors import UnavailableError
-from rosfit.kernel.ports import ObjectStore
+from rosfit.kernel.ports import ObjectStore, Upload
+
+T = TypeVar("T")
+
+PIECE_BYTES = 256 * 1024
+# What an upload gathers before it is written: few enough trips to a thread, little enough memory.
+WRITE_BYTES = 1024 * 1024
+# S3 takes 10,000 parts: the first thousand of 8 MiB, each later thousand of twice the size, is more than it takes.
+PART_BYTES = 8 * 1024 * 1024
+PARTS_OF_A_SIZE = 1000
+# Calls to S3 at a time; each needs a thread.
+S3_CALLS = 8
+PARTIAL = ".partial"
 
 
 class FolderStore:
@@ -22,6 +40,84 @@ class FolderStore:
         if not await asyncio.to_thread(self._folder.is_dir):
             raise UnavailableError(f"the folder {self._folder} is missing")
 
+    async def begin(self, key: str) -> Upload:
+        return await _on_disk(FolderUpload, self._folder / key)
+
+    async def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
+        with await _on_disk(open_to_read, self._folder / key) as file:
+            await _on_disk(file.seek, start)
+            while length > 0 and (piece := await _on_disk(file.read, min(length, PIECE_BYTES))):
+                length -= len(piece)
+                yield piece
+
+    async def delete(self, key: str) -> None:
+        await _on_disk(self._delete, key)
+
+    def _delete(self, key: str) -> None:
+        path = self._folder / key
+        path.unlink(missing_ok=True)
+        for left in path.parent.glob(f"{path.name}.*{PARTIAL}"):
+            left.unlink(missing_ok=True)
+
+    async def presign(self, key: str, expires_s: int) -> str | None:
+        return None
+
+
+class FolderUpload:
+    """A file beside its place, put there by a rename once all of it is on the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+        self._file: BinaryIO | None = self._partial.open("xb")
+        self._waiting = bytearray()
+
+    async def write(self, data: bytes) -> None:
+        self._waiting += data
+        if len(self._waiting) >= WRITE_BYTES:
+            waiting, self._waiting = self._waiting, bytearray()
+            await _on_disk(self._open.write, waiting)
+
+    async def commit(self) -> None:
+        await _on_disk(self._commit)
+
+    def _commit(self) -> None:
+        file = self._open
+        file.write(self._waiting)
+        file.flush()
+        os.fsync(file.fileno())
+        file.close()
+        self._file = None
+        self._partial.rename(self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    async def discard(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            await _on_disk(self._partial.unlink)
+
+    @property
+    def _open(self) -> BinaryIO:
+        assert self._file is not None, "an upload is written before it ends"
+        return self._file
+
+
+def open_to_read(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+async def _on_disk(call: Callable[..., T], *arguments: Any) -> T:
+    try:
+        return await asyncio.to_thread(call, *arguments)
+    except OSError as error:
+        raise UnavailableError(f"the folder of artifacts cannot be used ({error}); see to its disk") from error
+
 
 class S3Store:
     """A bucket of S3 or MinIO: `s3://bucket?endpoint=http://…`; credentials as boto3 finds them."""
@@ -30,21 +126,96 @@ class S3Store:
         parts = urlsplit(url)
         self._bucket = parts.netloc
         endpoint = parse_qs(parts.query).get("endpoint", [None])[0]
-        # Servers other than S3 know nothing of the newer checksums.
+        # Servers other than S3 know nothing of the newer checksums, and presign by version 4 only.
         config = Config(
+            signature_version="s3v4",
             response_checksum_validation="when_required",
             request_checksum_calculation="when_required",
             connect_timeout=3,
-            read_timeout=10,
-            retries={"max_attempts": 2},
+            read_timeout=60,
+            retries={"max_attempts": 3},
         )
-        self._client = boto3.client("s3", endpoint_url=endpoint, config=config)
+        self._client: Any = boto3.client("s3", endpoint_url=endpoint, config=config)
+        self._limiter = CapacityLimiter(S3_CALLS)
 
     async def check(self) -> None:
+        await self.call("head_bucket")
+
+    async def begin(self, key: str) -> Upload:
+        return S3Upload(self, key)
+
+    async def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
+        if length <= 0:
+            return
+        found = await self.call("get_object", Key=key, Range=f"bytes={start}-{start + length - 1}")
+        with found["Body"] as body:
+            while piece := await self._in_thread(partial(body.read, PIECE_BYTES)):
+                yield piece
+
+    async def delete(self, key: str) -> None:
+        await self.call("delete_object", Key=key)
+        listed = await self.call("list_multipart_uploads", Prefix=key)
+        for left in listed.get("Uploads", []):
+            await self.call("abort_multipart_upload", Key=left["Key"], UploadId=left["UploadId"])
+
+    async def presign(self, key: str, expires_s: int) -> str | None:
+        values = {"Bucket": self._bucket, "Key": key}
+        sign = partial(self._client.generate_presigned_url, "get_object", values, ExpiresIn=expires_s)
+        return str(await self._in_thread(sign))
+
+    async def call(self, name: str, **values: Any) -> Any:
+        return await self._in_thread(partial(getattr(self._client, name), Bucket=self._bucket, **values))
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
         try:
-            await asyncio.to_thread(self._client.head_bucket, Bucket=self._bucket)
-        except (ClientError, BotoCoreError) as error:
+            return await to_thread.run_sync(call, limiter=self._limiter)
+        except (ClientError, BotoCoreError, OSError) as error:
             raise UnavailableError(f"the bucket {self._bucket} does not answer ({error})") from error
+
+
+class S3Upload:
+    """A multipart upload; what fits into one part is put at once."""
+
+    def __init__(self, store: S3Store, key: str) -> None:
+        self._store = store
+        self._key = key
+        self._upload_id: str | None = None
+        self._parts: list[dict[str, Any]] = []
+        self._waiting = bytearray()
+        self._done = False
+
+    async def write(self, data: bytes) -> None:
+        self._waiting += data
+        if len(self._waiting) >= PART_BYTES << (len(self._parts) // PARTS_OF_A_SIZE):
+            await self._send_part()
+
+    async def _send_part(self) -> None:
+        if self._upload_id is None:
+            self._upload_id = (await self._store.call("create_multipart_upload", Key=self._key))["UploadId"]
+        number, body = len(self._parts) + 1, bytes(self._waiting)
+        self._waiting = bytearray()
+        about = {"Key": self._key, "UploadId": self._upload_id, "PartNumber": number}
+        answer = await self._store.call("upload_part", Body=body, **about)
+        self._parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+
+    async def commit(self) -> None:
+        if self._upload_id is None:
+            await self._store.call("put_object", Key=self._key, Body=bytes(self._waiting))
+        else:
+            if self._waiting:
+                await self._send_part()
+            await self._store.call(
+                "complete_multipart_upload",
+                Key=self._key,
+                UploadId=self._upload_id,
+                MultipartUpload={"Parts": self._parts},
+            )
+        self._done = True
+
+    async def discard(self) -> None:
+        if self._upload_id is not None and not self._done:
+            self._done = True
+            await self._store.call("abort_multipart_upload", Key=self._key, UploadId=self._upload_id)
 
 
 def open_objects(where: str | Path) -> ObjectStore:

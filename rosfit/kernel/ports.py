@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -96,9 +96,37 @@ class HotStore(Protocol):
         ...
 
 
+class Upload(Protocol):
+    """Bytes on their way into the store. Under their key there is nothing before `commit`, and all of it after."""
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def commit(self) -> None:
+        """Return once the bytes would survive the loss of power."""
+        ...
+
+    async def discard(self) -> None:
+        """Keep nothing of it; after `commit` it does nothing."""
+        ...
+
+
 class ObjectStore(Protocol):
-    """Bytes under unique, immutable keys."""
+    """Bytes under unique, immutable keys. Every call may raise UnavailableError."""
 
     async def check(self) -> None:
         """Raise UnavailableError, with why, when the store cannot be used."""
+        ...
+
+    async def begin(self, key: str) -> Upload: ...
+
+    def read(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
+        """`length` bytes from `start`, in pieces."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """And what is left of an upload that broke. One that is not there is no error."""
+        ...
+
+    async def presign(self, key: str, expires_s: int) -> str | None:
+        """A URL that everybody who has it can download from until then; None where RosFit serves the bytes itself."""
         ...
