@@ -16,7 +16,9 @@ from rosfit.fleet.service import BrokerAccess
 from rosfit.handler.hot import VITALS_EVERY_S, VitalsBook
 from rosfit.kernel.clock import now
 from rosfit.kernel.errors import UnavailableError
-from rosfit.kernel.work import Work
+from rosfit.kernel.ports import ObjectStore
+from rosfit.kernel.work import OpenWork
+from rosfit.ota import artifacts
 from rosfit.shadow import service as shadow
 from rosfit.telemetry import dead_letters
 from rosfit.telemetry import service as telemetry
@@ -28,18 +30,23 @@ SILENCE_EVERY_S = 1.0
 STALL_S = 1.0
 HOUSEKEEPING_EVERY_S = 3600.0
 
-OpenWork = Callable[[], AbstractAsyncContextManager[Work]]
 Elected = Callable[[], AbstractAsyncContextManager[Awaitable[None]]]
 
 
 class Periodic:
     def __init__(
-        self, open_work: OpenWork, vitals: VitalsBook, heartbeat_timeout_s: float, access: BrokerAccess | None
+        self,
+        open_work: OpenWork,
+        vitals: VitalsBook,
+        heartbeat_timeout_s: float,
+        access: BrokerAccess | None,
+        objects: ObjectStore,
     ) -> None:
         self._open_work = open_work
         self._vitals = vitals
         self._timeout_s = heartbeat_timeout_s
         self._access = access
+        self._objects = objects
 
     async def write_vitals(self) -> None:
         """In every process: what its slots heard."""
@@ -81,6 +88,7 @@ class Periodic:
     async def _lead(self, lost: asyncio.Future[None]) -> None:
         while not lost.done():
             await _try(self._keep_house)
+            await _try(self._sweep_objects)
             await asyncio.wait({lost}, timeout=HOUSEKEEPING_EVERY_S)
         lost.result()
 
@@ -96,6 +104,10 @@ class Periodic:
             await accounts.delete_expired(work)
             await dead_letters.trim(work)
             await shadow.trim(work)
+
+    async def _sweep_objects(self) -> None:
+        if swept := await artifacts.sweep(self._open_work, self._objects):
+            log.info("objects_swept", count=swept)
 
     async def add_partitions(self) -> None:
         async with self._open_work() as work:

@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 import structlog
 
+from rosfit.accounts import audit, signing_keys
 from rosfit.accounts import service as accounts
-from rosfit.accounts import signing_keys
 from rosfit.accounts.identity import Identities
 from rosfit.accounts.setup import SETUP_TOKEN_FILE, SetupToken
 from rosfit.accounts.tokens import Signer
 from rosfit.api.edge import Edge
+from rosfit.api.ota_files import linker
 from rosfit.commands import service as commands
 from rosfit.commands.dispatch import Dispatcher
 from rosfit.handler.decode import Decoder
@@ -30,6 +31,7 @@ from rosfit.infra.postgres import (
     DISPATCH_LOCK,
     PERIODIC_LOCK,
     SLOT_LOCK,
+    UPDATES_LOCK,
     Pool,
     make_ingest_pool,
     make_pool,
@@ -45,6 +47,8 @@ from rosfit.kernel.feed import Feed
 from rosfit.kernel.metrics import Metrics
 from rosfit.kernel.ports import Incoming
 from rosfit.kernel.work import Work
+from rosfit.ota import progress
+from rosfit.ota.dispatch import UpdateDispatcher
 from rosfit.periodic import Periodic
 from rosfit.protocol.envelope import Limits, Message
 from rosfit.protocol.layouts import Layouts
@@ -71,6 +75,10 @@ COMMANDS_EVERY_S = 0.25
 # What is notified when a device is to be told of its shadow; and how often it is looked at all the same.
 SHADOWS_CHANGED = "rosfit_shadows"
 SHADOWS_EVERY_S = 5.0
+
+# What is notified when a device may start or has ended its update; and how often deadlines are looked at.
+UPDATES_CHANGED = "rosfit_updates"
+UPDATES_EVERY_S = 0.5
 
 
 @dataclass
@@ -133,6 +141,16 @@ async def _take_response(work: Work, route: Route, message: Message) -> None:
     await commands.take_response(work, route.device_id, message.payload)
 
 
+async def _take_update_report(work: Work, route: Route, message: Message) -> None:
+    await progress.take_report(work, route.device_id, message.payload, _record_update_notice)
+
+
+async def _record_update_notice(work: Work, action: str, deployment_id: str, told: dict[str, Any]) -> None:
+    """What a deployment did by itself goes into the audit log like what people do."""
+    log.warning("deployment_notice", action=action, deployment_id=deployment_id, **told)
+    await audit.record(work, "rosfit", action, deployment_id, after=told)
+
+
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
     """Cancel until all have ended: one that is just handling a lost server can lose the cancellation with it."""
     left = set(tasks)
@@ -169,13 +187,24 @@ class _Parts:
                 Kind.COMMAND_RESPONSE: _take_response,
                 Kind.SHADOW_REPORTED: self._take_report,
                 Kind.SHADOW_GET: self._tell_shadow,
+                Kind.OTA_PROGRESS: _take_update_report,
+                Kind.OTA_RESULT: _take_update_report,
             },
         )
         self._publisher = BrokerPublisher(endpoints.mqtt_url)
         self._teller = ShadowTeller(self._open_work, self._publisher)
         self._dispatcher = Dispatcher(self._open_work, self._publisher, self._layouts)
+        self._objects = open_objects(endpoints.objects)
+        base = settings.public_url or f"{settings.scheme}://{settings.host}:{settings.port}"
+        self._updates = UpdateDispatcher(
+            self._open_work, self._publisher, linker(self._objects, base.rstrip("/")), _record_update_notice
+        )
         self._periodic = Periodic(
-            self._open_work, self._vitals, settings.heartbeat_timeout_s, endpoints.broker_accounts
+            self._open_work,
+            self._vitals,
+            settings.heartbeat_timeout_s,
+            endpoints.broker_accounts,
+            self._objects,
         )
         self.edge: Edge
 
@@ -209,6 +238,8 @@ class _Parts:
             hash_device_token=hash_password,
             checks=self._checks(),
             replay=self._replay,
+            objects=self._objects,
+            update_notice=_record_update_notice,
         )
 
     def _checks(self) -> dict[str, Any]:
@@ -216,7 +247,7 @@ class _Parts:
             "database": self._check_database,
             "redis": self._store.check,
             "broker": self._check_broker,
-            "objects": open_objects(self._endpoints.objects).check,
+            "objects": self._objects.check,
         }
 
     async def _check_database(self) -> None:
@@ -253,6 +284,7 @@ class _Parts:
             ("periodic", self._periodic.run(lambda: session_lock(url, PERIODIC_LOCK))),
             ("publisher", self._publisher.run()),
             ("dispatch", self._dispatch()),
+            ("updates", self._dispatch_updates()),
             ("shadow-answers", self._teller.send_answers()),
             ("shadows", self._teller.run(notifications(url, SHADOWS_CHANGED, SHADOWS_EVERY_S))),
             ("signing-keys", signing_keys.follow(self.edge.signer, self._open_work, self._signing_keys_changed())),
@@ -285,6 +317,15 @@ class _Parts:
             await self._dispatcher.run(notifications(url, COMMANDS_CHANGED, COMMANDS_EVERY_S))
 
         await hold_lease("command dispatch", lambda: session_lock(url, DISPATCH_LOCK), publish)
+
+    async def _dispatch_updates(self) -> None:
+        """Devices are started by one process at a time."""
+        url = self._endpoints.database_url
+
+        async def dispatch(_: int) -> None:
+            await self._updates.run(notifications(url, UPDATES_CHANGED, UPDATES_EVERY_S))
+
+        await hold_slot(0, lambda _: session_lock(url, UPDATES_LOCK), dispatch)
 
     def _signing_keys_changed(self) -> Any:
         return notifications(self._endpoints.database_url, signing_keys.CHANGED, signing_keys.LOOK_EVERY_S)

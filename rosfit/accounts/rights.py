@@ -43,6 +43,7 @@ RIGHTS_OF: dict[str, frozenset[Right]] = {
 WHOLE_FLEET = frozenset(
     {
         Right.GROUPS_WRITE,
+        Right.OTA_WRITE,
         Right.DEAD_LETTERS,
         Right.METRICS_READ,
         Right.USERS_WRITE,

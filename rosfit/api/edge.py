@@ -15,8 +15,9 @@ from rosfit.accounts.tokens import Signer
 from rosfit.fleet.service import BrokerAccess
 from rosfit.kernel.feed import Feed
 from rosfit.kernel.metrics import Metrics
-from rosfit.kernel.ports import HotStore, Publisher
+from rosfit.kernel.ports import HotStore, ObjectStore, Publisher
 from rosfit.kernel.work import Work
+from rosfit.ota.telling import Notice
 from rosfit.settings import Settings
 
 Connection = ASGIConnection[Any, Any, Any, Any]
@@ -43,6 +44,8 @@ class Edge:
     hash_device_token: Callable[[str], str]
     checks: dict[str, Check]
     replay: Replay
+    objects: ObjectStore
+    update_notice: Notice
 
 
 def address_of(connection: Connection) -> str | None:

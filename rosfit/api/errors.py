@@ -35,6 +35,16 @@ class MethodNotAllowedError(RosfitError):
         self.allow = allow
 
 
+class RangeNotSatisfiableError(RosfitError):
+    code = "RANGE_NOT_SATISFIABLE"
+    status = 416
+    title = "The file does not have these bytes"
+
+    def __init__(self, detail: str, *, size: int) -> None:
+        super().__init__(detail)
+        self.size = size
+
+
 class UnsupportedMediaTypeError(RosfitError):
     code = "UNSUPPORTED_MEDIA_TYPE"
     status = 415
@@ -128,4 +138,6 @@ def _headers(error: RosfitError) -> dict[str, str]:
         return {"Retry-After": str(max(1, round(error.retry_after_s)))}
     if isinstance(error, MethodNotAllowedError):
         return {"Allow": error.allow}
+    if isinstance(error, RangeNotSatisfiableError):
+        return {"Content-Range": f"bytes */{error.size}"}
     return {}

@@ -41,9 +41,18 @@ _KEEP = "UPDATE idempotency_keys SET status = %s, body = %s WHERE actor = %s AND
 
 
 async def once(
-    work: Work, request: Request[Any, Any, Any], actor_id: str, status: int, create: Callable[[], Awaitable[Any]]
+    work: Work,
+    request: Request[Any, Any, Any],
+    actor_id: str,
+    status: int,
+    create: Callable[[], Awaitable[Any]],
+    *,
+    streamed: bytes | None = None,
 ) -> Response[Any]:
-    """`create()` and its answer; or the answer that the same key got before."""
+    """`create()` and its answer; or the answer that the same key got before.
+
+    `streamed` stands for a body that is gone once it has been read.
+    """
     key = request.headers.get(HEADER)
     if key is None:
         return WireResponse(await create(), status_code=status)
@@ -51,7 +60,7 @@ async def once(
         raise KeyInvalidError("An Idempotency-Key has 1 to 255 characters")
     kept_key = hashlib.sha256(key.encode()).hexdigest()
     safe = Fernet(base64.urlsafe_b64encode(hashlib.sha256(b"answer" + key.encode()).digest()))
-    fingerprint = await _fingerprint(request)
+    fingerprint = _fingerprint(request, await request.body() if streamed is None else streamed)
     claim = await work.connection.execute(_CLAIM, [actor_id, kept_key, fingerprint])
     if await claim.fetchone() is None:
         return await _kept(work, actor_id, kept_key, fingerprint, safe)
@@ -61,8 +70,7 @@ async def once(
     return WireResponse(answer, status_code=status)
 
 
-async def _fingerprint(request: Request[Any, Any, Any]) -> bytes:
-    body = await request.body()
+def _fingerprint(request: Request[Any, Any, Any], body: bytes) -> bytes:
     return hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + body).digest()
 
 

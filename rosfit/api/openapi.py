@@ -138,6 +138,8 @@ def _complete(operation: dict[str, Any], method: str, handler: HTTPRouteHandler,
         operation["security"] = []
     if JSON in operation.get("requestBody", {}).get("content", {}):
         operation["requestBody"]["content"][JSON]["schema"] = schemas.of(body_type(handler))
+    if form := handler.opt.get("form"):
+        operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": form}}}
     # Litestar's own description of a refused request, which does not look like ours.
     operation["responses"].pop("400", None)
     for answer in operation["responses"].values():

@@ -15,6 +15,9 @@ from rosfit.api.docs import api_docs
 from rosfit.api.enrolment import EnrolmentController, EnrolmentTokenController
 from rosfit.api.groups import GroupController
 from rosfit.api.hooks import HookSourceController, take_hook
+from rosfit.api.ota_artifacts import ArtifactController, UpdateKeyController
+from rosfit.api.ota_deployments import DeploymentController, list_installed_versions
+from rosfit.api.ota_files import download_artifact
 from rosfit.api.people import AuditController, KeyController, UserController, create_token
 from rosfit.api.responses import WireResponse
 from rosfit.api.robots import ParameterController, RobotController
@@ -55,6 +58,11 @@ def routes() -> list[ControllerRouterHandler]:
             HookSourceController,
             take_hook,
             ShadowController,
+            ArtifactController,
+            UpdateKeyController,
+            DeploymentController,
+            list_installed_versions,
+            download_artifact,
             TelemetryController,
             DeadLetterController,
         ],

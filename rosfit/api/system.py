@@ -17,6 +17,8 @@ from rosfit.fleet import service as fleet
 from rosfit.fleet.models import STATUSES, DeviceFilter
 from rosfit.kernel.errors import UnavailableError
 from rosfit.kernel.work import Work
+from rosfit.ota import repository as ota
+from rosfit.ota.lifecycle import DEPLOYMENT_STATUSES, DEVICE_STATUSES
 
 CHECK_TIMEOUT_S = 3.0
 
@@ -61,11 +63,21 @@ class SystemController(Controller):
         counts = await fleet.counts(work, DeviceFilter())
         for status in STATUSES:
             edge.metrics.devices.labels(status).set(counts.get(status, 0))
+        await _count_updates(work, edge)
         return Response(generate_latest(edge.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     @get("/api/v1/openapi.json", opt={"right": None, "page": True}, include_in_schema=False)
     async def openapi(self, request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         return Response(request.app.state.openapi())
+
+
+async def _count_updates(work: Work, edge: Edge) -> None:
+    deployments, devices, stopped = await ota.gauges(work.connection)
+    for status in DEPLOYMENT_STATUSES:
+        edge.metrics.deployments.labels(status).set(deployments.get(status, 0))
+    for device_status in DEVICE_STATUSES:
+        edge.metrics.updates.labels(device_status).set(devices.get(device_status, 0))
+    edge.metrics.stopped_deployments.set(stopped)
 
 
 async def _state(check: Check) -> str:

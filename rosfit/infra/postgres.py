@@ -31,6 +31,7 @@ Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
 MIGRATION_LOCK = 7_201_001
 PERIODIC_LOCK = 7_201_002
 DISPATCH_LOCK = 7_201_004
+UPDATES_LOCK = 7_201_006
 SLOT_LOCK = 7_201_100  # and the slot's number
 
 LOCK_RETRY_S = 1.0

@@ -39,6 +39,13 @@ class Metrics:
             "rosfit_ingest_write_retries", "Ingest transactions that had to be tried again", registry=registry
         )
         self.devices = Gauge("rosfit_devices", "Devices by status", ["status"], registry=registry)
+        self.deployments = Gauge("rosfit_deployments", "Deployments by status", ["status"], registry=registry)
+        self.updates = Gauge(
+            "rosfit_device_deployments", "Devices of open deployments by status", ["status"], registry=registry
+        )
+        self.stopped_deployments = Gauge(
+            "rosfit_deployments_stopped", "Deployments that their failure threshold has stopped", registry=registry
+        )
         self.websockets = Gauge("rosfit_websocket_connections", "Open WebSocket connections", registry=registry)
         self.websocket_messages = Counter(
             "rosfit_websocket_messages_sent", "Messages sent to WebSocket clients", registry=registry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from psycopg import AsyncConnection
@@ -24,3 +25,6 @@ class Work:
     def then(self, action: Callable[[], Awaitable[None]]) -> None:
         """Run `action` after the commit; it must be safe to lose, since the process may die before it."""
         self.after_commit.append(action)
+
+
+OpenWork = Callable[[], AbstractAsyncContextManager[Work]]

@@ -18,6 +18,7 @@ Reason = Literal[
     "decommissioned",
     "not_storable",
     "unknown_command",
+    "unknown_deployment",
     "no_handler",
 ]
 

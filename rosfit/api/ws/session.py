@@ -110,7 +110,9 @@ class Session:
             self._visible = await fleet.within_reach(work, self._actor.reach)
 
     def _push(self, event: Event) -> None:
-        if self._visible is None or event.key in self._visible:
+        # An update's key is its deployment, and its name the device, or the deployment again where it is about that.
+        about = event.name if event.kind == "ota" else event.key
+        if self._visible is None or about in self._visible or (event.kind == "ota" and about == event.key):
             self._outbox.push(event)
 
     def announce_expiry(self) -> None:
