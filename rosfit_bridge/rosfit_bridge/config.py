@@ -14,6 +14,7 @@ from typing import Any
 from rosfit_bridge import config_down as down
 from rosfit_bridge import topics
 from rosfit_bridge.config_ota import OTA, Ota
+from rosfit_bridge.config_shadow import SHADOW, Shadow
 from rosfit_bridge.located import ConfigError, Loader, Located
 from rosfit_bridge.schema import (
     DEVICE_ID,
@@ -164,7 +165,7 @@ class Config:
     rosfit: Rosfit
     connection: Connection
     bridge: Bridge
-    shadow: down.Shadow
+    shadow: Shadow
     ota: Ota
     logging: Logging
 
@@ -386,7 +387,7 @@ ROOT = Section(
         "rosfit": Key(ROSFIT),
         "connection": Key(CONNECTION),
         "bridge": Key(BRIDGE, BRIDGE.defaults()),
-        "shadow": Key(down.SHADOW, down.SHADOW.defaults()),
+        "shadow": Key(SHADOW, SHADOW.defaults()),
         "ota": Key(OTA, OTA.defaults()),
         "logging": Key(LOGGING, LOGGING.defaults()),
     },

@@ -89,12 +89,6 @@ class Commands:
     session_s: int
 
 
-@dataclass(frozen=True)
-class Shadow:
-    enabled: bool
-    names: tuple[str, ...]
-
-
 def _down_suffix(at: Located, context: Context) -> str:
     suffix = text(at, context)
     wrong = topics.problem_of_down_suffix(suffix)
@@ -170,4 +164,3 @@ COMMANDS = Section(
         "session_s": Key(integer(0, 4_294_967_294), 86_400),
     },
 )
-SHADOW = Section(Shadow, {"enabled": Key(boolean, False), "names": Key(list_of(text), ("default",))})

@@ -76,23 +76,13 @@ def check_types(settings: Config, file: str) -> None:
             except UnknownTypeError as error:
                 path = f"bridge.{section}[{index}].{key}"
                 problems += config.problem(file, entry.line, path, str(error)).problems
-    for index, gate in enumerate(settings.ota.gate):
-        if gate.msg_type is None:
-            continue
+    for line, path, name in _optional_types(settings):
         try:
-            load_class(gate.msg_type)
+            load_class(name)
         except UnknownTypeError as error:
-            problems += config.problem(file, gate.line, f"ota.gate[{index}].msg_type", str(error)).problems
+            problems += config.problem(file, line, path, str(error)).problems
     if problems:
         raise ConfigError(file, problems)
-
-
-def unserved(settings: Config) -> list[str]:
-    """Sections that are configured and that this version does nothing about."""
-    named = {
-        "shadow": settings.shadow.enabled,
-    }
-    return [name for name, value in named.items() if value]
 
 
 def _options(argv: list[str]) -> Any:
@@ -133,8 +123,6 @@ def _run(settings: Config, argv: list[str], path: Path) -> int:
     except (SpoolError, LedgerError, OSError, ssl.SSLError) as error:
         log.error("%s", error)
         return FAILED
-    for section in unserved(settings):
-        log.warning("%s is configured, but this version of the bridge does not serve it", section)
     if renewal is not None:
         renewal.start()
     try:
@@ -143,6 +131,27 @@ def _run(settings: Config, argv: list[str], path: Path) -> int:
         if renewal is not None:
             renewal.close()
         uplink.close()
+
+
+def _optional_types(settings: Config) -> list[tuple[int, str, str]]:
+    """Line, path and name of the types in the sections that are switched off by default."""
+    named = [("ota.gate", entry, index, "msg_type") for index, entry in enumerate(settings.ota.gate)]
+    for index, entry in enumerate(settings.shadow.map):
+        named += [("shadow.map", entry, index, key) for key in ("msg_type", "srv_type", "report_type")]
+    return [
+        (entry.line, f"{section}[{index}].{key}", name)
+        for section, entry, index, key in named
+        if (name := getattr(entry, key)) is not None
+    ]
+
+
+def _others(settings: Config, uplink: Uplink, context: Any) -> list[Any]:
+    """The nodes of what is switched off by default; started before the link and closed before it."""
+    from rosfit_bridge.node.ota_node import OtaNode
+    from rosfit_bridge.node.shadow_node import ShadowNode
+
+    wanted = [(OtaNode, settings.ota.enabled), (ShadowNode, settings.shadow.enabled)]
+    return [made(settings, uplink, context) for made, enabled in wanted if enabled]
 
 
 def _turn(
@@ -157,7 +166,6 @@ def _turn(
 
     from rosfit_bridge.node.bridge_node import BridgeNode, Spinner
     from rosfit_bridge.node.down_node import DownNode
-    from rosfit_bridge.node.ota_node import OtaNode
 
     context = Context()
     context.init(args=argv)  # unlike rclpy.init, without signal handlers of its own
@@ -166,15 +174,15 @@ def _turn(
     spinner.start()
     down = DownNode(settings, uplink, ledger, context, bridge, reload)
     down.start()
-    updates = OtaNode(settings, uplink, context) if settings.ota.enabled else None
-    if updates is not None:
-        updates.start()
+    others = _others(settings, uplink, context)
+    for other in others:
+        other.start()
     uplink.start()  # last: who reads "online" may count on the subscriptions
     try:
         stop.wait()
     finally:
-        if updates is not None:
-            updates.close()
+        for other in others:
+            other.close()
         down.close()
         spinner.stop()
         bridge.close()

@@ -20,6 +20,11 @@ _DOWN_HEADS = {"cmd": (2, 2), "ros": (3, None)}
 _RESERVED_DOWN = {COMMAND_REQUEST_SUFFIX, COMMAND_RESPONSE_SUFFIX}
 
 
+def shadow_suffix(name: str, what: str) -> str:
+    """`what` is `delta`, `reported`, `get/accepted` and the like; named shadows have rows of their own."""
+    return f"shadow/{what}" if name == "default" else f"shadow/name/{name}/{what}"
+
+
 @dataclass(frozen=True)
 class DeviceTopics:
     device_id: str

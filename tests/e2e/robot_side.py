@@ -44,9 +44,7 @@ def robot(folder: Path, device_id: str, port: int, token: str) -> Iterator[None]
     node = [sys.executable, str(ROOT / "tests/e2e/ros_robot.py")]
     bridge = [sys.executable, str(ROOT / "rosfit_bridge/scripts/bridge"), "--config", str(config)]
     with (folder / "robot.log").open("wb") as log:
-        running = [
-            subprocess.Popen(command, env=environment, stdout=log, stderr=log) for command in (bridge, node)
-        ]
+        running = [subprocess.Popen(command, env=environment, stdout=log, stderr=log) for command in (bridge, node)]
     try:
         yield
     finally:

@@ -68,15 +68,18 @@ class StallingCable(Cable):
 
 
 class RosSite:
-    """A registered robot, its bridge behind a cable, and the server."""
+    """A registered robot, its bridge behind a cable, and the server. `extra` is more of the bridge's configuration."""
 
-    def __init__(self, server: RunningServer, folder: Path) -> None:
+    def __init__(
+        self, server: RunningServer, folder: Path, extra: Callable[[MarkedRobot], str] = lambda robot: ""
+    ) -> None:
         self.server = server
         server.admin.device(DEVICE, type="ros2_robot")
         token = server.admin.device_token(DEVICE)
         self.robot = MarkedRobot()
         self.cable = StallingCable(server.mqtt_port)
-        self.bridge = BridgeProcess(folder, self.robot.config(self.cable.port, folder / "spool", token=token))
+        config = self.robot.config(self.cable.port, folder / "spool", token=token, extra=extra(self.robot))
+        self.bridge = BridgeProcess(folder, config)
         self.bridge.start()
         self.online()
 
