@@ -322,10 +322,10 @@ class _Parts:
         """Devices are started by one process at a time."""
         url = self._endpoints.database_url
 
-        async def dispatch(_: int) -> None:
+        async def dispatch() -> None:
             await self._updates.run(notifications(url, UPDATES_CHANGED, UPDATES_EVERY_S))
 
-        await hold_slot(0, lambda _: session_lock(url, UPDATES_LOCK), dispatch)
+        await hold_lease("update dispatch", lambda: session_lock(url, UPDATES_LOCK), dispatch)
 
     def _signing_keys_changed(self) -> Any:
         return notifications(self._endpoints.database_url, signing_keys.CHANGED, signing_keys.LOOK_EVERY_S)
