@@ -11,7 +11,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from rosfit.api.errors import UnsupportedMediaTypeError
-from rosfit.kernel.errors import FieldError, InvalidError
+from rosfit.kernel.errors import FieldError, InvalidError, RosfitError
 from rosfit.kernel.ports import ObjectStore
 from rosfit.kernel.work import OpenWork
 from rosfit.ota.artifacts import Incoming
@@ -117,8 +117,9 @@ async def receive(request: AnyRequest, open_work: OpenWork, objects: ObjectStore
     """The form, its file in the object store. What cannot be taken leaves nothing there."""
     reader = FormReader(_boundary(request))
     incoming = await Incoming.begin(open_work, objects)
+    pieces = request.stream()
     try:
-        async for piece in request.stream():
+        async for piece in pieces:
             for data in reader.feed(piece):
                 await incoming.write(data)
         if not reader.complete:
@@ -127,8 +128,12 @@ async def receive(request: AnyRequest, open_work: OpenWork, objects: ObjectStore
         if reader.file_name is None:
             raise InvalidError(errors=(FieldError(FILE, "the artifact's bytes"),))
         return new, await incoming.finish(reader.file_name)
-    except BaseException:
+    except BaseException as error:
         await incoming.discard(open_work)
+        if isinstance(error, RosfitError):
+            # A client that is still sending would see a reset connection, and no reason.
+            async for _ in pieces:
+                pass
         raise
 
 

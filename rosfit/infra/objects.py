@@ -154,9 +154,19 @@ class S3Store:
 
     async def delete(self, key: str) -> None:
         await self.call("delete_object", Key=key)
-        listed = await self.call("list_multipart_uploads", Prefix=key)
-        for left in listed.get("Uploads", []):
+        for left in await self._in_thread(partial(self._uploads, key)):
             await self.call("abort_multipart_upload", Key=left["Key"], UploadId=left["UploadId"])
+
+    def _uploads(self, key: str) -> list[dict[str, str]]:
+        """Uploads of this key that were never completed."""
+        try:
+            answer = self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=key)
+        except ClientError as error:
+            # What rclone says where S3 and MinIO give an empty list.
+            if error.response.get("Error", {}).get("Code") == "NoSuchUpload":
+                return []
+            raise
+        return list(answer.get("Uploads", []))
 
     async def presign(self, key: str, expires_s: int) -> str | None:
         values = {"Bucket": self._bucket, "Key": key}
