@@ -39,6 +39,7 @@ SUBJECTS = (
     "hook_source",
     "key",
     "params",
+    "shadow",
     "signing_key",
     "task",
     "teleop",

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 from litestar import Request
@@ -14,7 +14,7 @@ from litestar.response import Stream
 
 from rosfit.fleet.vitals import BATTERY_STREAMS, battery_percent
 from rosfit.kernel.clock import format_time, now
-from rosfit.kernel.feed import ANY, Event, Feed
+from rosfit.kernel.feed import ANY, Event, Feed, Kind
 
 # Proxies close a connection that is silent for a minute; browsers never notice one that is gone.
 PING_S = 15.0
@@ -184,21 +184,45 @@ class RobotWatch(_Subscriptions):
         return _encode({"now": format_time(now()), "battery": battery_of(battery), "samples": items})
 
 
-class TasksWatch(_Subscriptions):
-    """That something happened to a command, which may have begun or ended a task."""
+class _ChangeWatch(_Subscriptions):
+    """That something happened, for a page that then asks again."""
+
+    name: ClassVar[str]
+
+    def __init__(self, feed: Feed, *wanted: tuple[Kind, str]) -> None:
+        super().__init__(feed)
+        self._wanted = wanted
+        self._changed = False
 
     def open(self) -> None:
-        self._subscribe("commands", ANY, self._on_command)
+        for kind, key in self._wanted:
+            self._subscribe(kind, key, self._on_event)
 
-    def _on_command(self, _: Event) -> None:
+    def _on_event(self, _: Event) -> None:
         self._changed = True
         self.some.set()
 
     def take(self) -> list[tuple[str, bytes]]:
         changed, self._changed = self._changed, False
-        return [("tasks-changed", b"{}")] if changed else []
+        return [(self.name, b"{}")] if changed else []
 
-    _changed = False
+
+class TasksWatch(_ChangeWatch):
+    """That something happened to a command, which may have begun or ended a task."""
+
+    name = "tasks-changed"
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__(feed, ("commands", ANY))
+
+
+class ShadowWatch(_ChangeWatch):
+    """That a shadow of one robot has another version."""
+
+    name = "shadow-changed"
+
+    def __init__(self, feed: Feed, device_id: str) -> None:
+        super().__init__(feed, ("shadow", device_id))
 
 
 def battery_of(event: Event | None) -> float | None:

@@ -12,7 +12,7 @@ import pytest
 from rosfit.accounts import service as accounts
 from rosfit.app import make_app
 from rosfit.dashboard import live
-from rosfit.dashboard.live import FleetWatch, RobotWatch, event_stream, stop_of
+from rosfit.dashboard.live import FleetWatch, RobotWatch, ShadowWatch, event_stream, stop_of
 from rosfit.fleet import service as fleet
 from rosfit.fleet.models import NewDevice
 from rosfit.kernel.feed import Event, Feed
@@ -147,3 +147,14 @@ async def test_the_application_hands_the_server_s_end_to_the_streams() -> None:
     edge: Any = SimpleNamespace(settings=Settings(), **dict.fromkeys(parts))
     request: Any = SimpleNamespace(app=make_app(edge, stop))
     assert stop_of(request) is stop
+
+
+def test_a_shadow_that_changes_often_is_asked_for_once(feed: Feed) -> None:
+    watch = ShadowWatch(feed, "bot-01")
+    watch.open()
+    feed.publish(Event("shadow", "bot-02", "default", b"{}", ""))
+    assert watch.take() == []
+    for _ in range(100):
+        feed.publish(Event("shadow", "bot-01", "default", b"{}", ""))
+    assert watch.take() == [("shadow-changed", b"{}")]
+    assert watch.take() == []

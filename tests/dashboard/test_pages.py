@@ -29,6 +29,7 @@ from rosfit.dashboard import (
     keys,
     people,
     robot,
+    shadow,
     signing_in,
     tasks,
 )
@@ -470,6 +471,7 @@ PAGES = [
         keys,
         people,
         robot,
+        shadow,
         signing_in,
         tasks,
     )
@@ -493,7 +495,7 @@ def variables(environment: jinja2.Environment, name: str) -> set[str]:
     for other in jinja2.meta.find_referenced_templates(tree):
         if other is not None:
             found |= variables(environment, other)
-    return found - {"forms", "icons", "parts"}
+    return found - {"forms", "icons", "parts", "shadows"}
 
 
 def test_no_template_holds_script_or_style_of_its_own() -> None:
