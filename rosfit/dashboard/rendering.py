@@ -70,7 +70,7 @@ def make_environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals["static"] = static_url
-    environment.filters.update(age=age_text, json_data=json_data, type_name=type_name)
+    environment.filters.update(age=age_text, json_data=json_data, json_text=json_text, type_name=type_name)
     return environment
 
 
@@ -100,6 +100,11 @@ def json_data(value: Any) -> Markup:
     """JSON for a `<script type="application/json">`, which ends at the first `</script` whatever quotes say."""
     text = msgspec.json.encode(value).decode()
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))  # noqa: S704
+
+
+def json_text(value: Any) -> str:
+    """For a hidden field; escaped where it stands."""
+    return msgspec.json.encode(value).decode()
 
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))

@@ -18,6 +18,7 @@ from rosfit.dashboard.access import AnyRequest, still_signed_in
 from rosfit.dashboard.injected import Opening
 from rosfit.dashboard.live import ShadowWatch, event_stream, stop_of
 from rosfit.dashboard.rendering import Page, Shell, render, shell_for
+from rosfit.dashboard.shadow_form import Editor
 from rosfit.dashboard.shadow_rows import Row, authors, rows_of
 from rosfit.fleet import service as fleet
 from rosfit.fleet.models import Device
@@ -50,10 +51,22 @@ class Board:
 
 
 @dataclass(frozen=True)
+class Places:
+    """The addresses of a shadow's pages."""
+
+    shadow: str
+    edit: str
+    history: str
+
+
+@dataclass(frozen=True)
 class ShadowPage(Page):
     template: ClassVar[str] = "shadow.html"
     shell: Shell
     board: Board
+    editor: Editor | None
+    saved: int | None
+    places: Places
 
 
 @dataclass(frozen=True)
@@ -67,10 +80,10 @@ def name_of(request: AnyRequest) -> str:
     return service.check_name(str(request.query_params.get("name", "")).strip() or DEFAULT_NAME)
 
 
-def address(device_id: str, name: str, place: str = "") -> str:
-    """Of a page about a shadow."""
-    path = f"/robots/{device_id}/shadow{place}"
-    return path if name == DEFAULT_NAME else f"{path}?name={quote(name)}"
+def places_of(device_id: str, name: str) -> Places:
+    query = "" if name == DEFAULT_NAME else f"?name={quote(name)}"
+    place = f"/robots/{device_id}/shadow"
+    return Places(place + query, f"{place}/edit{query}", f"{place}/history{query}")
 
 
 @get("/robots/{device_id:str}/shadow", opt=READ)
@@ -78,8 +91,11 @@ async def show_shadow(
     request: AnyRequest, device_id: FromPath[str], work: NamedDependency[Work], actor: NamedDependency[Actor]
 ) -> Template:
     device = await fleet.get(work, device_id, actor.reach)
-    board = await board_of(work, device, name_of(request), actor)
-    return render(BoardFragment(board) if "hx-request" in request.headers else ShadowPage(shell_for(actor), board))
+    name = name_of(request)
+    board = await board_of(work, device, name, actor)
+    if "hx-request" in request.headers:
+        return render(BoardFragment(board))
+    return render(ShadowPage(shell_for(actor), board, None, None, places_of(device_id, name)))
 
 
 async def board_of(work: Work, device: Device, name: str, actor: Actor) -> Board:

@@ -30,6 +30,7 @@ from rosfit.dashboard import (
     people,
     robot,
     shadow,
+    shadow_editor,
     signing_in,
     tasks,
 )
@@ -472,6 +473,7 @@ PAGES = [
         people,
         robot,
         shadow,
+        shadow_editor,
         signing_in,
         tasks,
     )

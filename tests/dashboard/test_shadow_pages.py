@@ -10,10 +10,11 @@ import httpx
 import msgspec
 import pytest
 
+from rosfit.accounts import audit as log
 from rosfit.shadow import service
 from rosfit.shadow.models import Change, Shadow
 from tests.dashboard.conftest import Site
-from tests.dashboard.test_pages import HTMX, _queries, add_robot, queries
+from tests.dashboard.test_pages import HTMX, OWN, _queries, add_robot, queries
 
 __all__ = ["queries"]
 
@@ -89,6 +90,140 @@ async def test_a_robot_out_of_reach_has_no_shadow_page(site: Site) -> None:
     await add_robot(site, "bot")
     for place in ("", "/events"):
         assert (await site.client.get(f"/robots/bot/shadow{place}")).status_code == 404
+
+
+async def edit(site: Site, do: str, base: Any, draft: Any, **typed: str) -> httpx.Response:
+    def text(value: Any) -> str:
+        return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+    form = {"base": text(base), "draft": text(draft), "view": "form", "do": do} | typed
+    return await site.client.post("/robots/bot/shadow/edit", data=form, headers=HTMX | OWN)
+
+
+@pytest.fixture
+async def desired(site: Site) -> dict[str, Any]:
+    """What is desired of the robot that an engineer edits."""
+    await site.sign_in_as("engineer")
+    await add_robot(site, "bot")
+    state = {"nav": {"speed": 0.5, "mode": "careful"}, "lidar": True, "tags": ["a"]}
+    await desire(site, state)
+    return state
+
+
+async def current(site: Site) -> Shadow:
+    async with site.edge.open_work() as work:
+        return await service.get(work, "bot")
+
+
+async def test_an_edit_is_looked_at_and_then_saved(site: Site, desired: dict[str, Any]) -> None:
+    typed = {"leaf:/nav/speed": "1.5", "leaf:/lidar": "false", "leaf:/tags": '["a", "b"]'}
+    preview = await edit(site, "preview", desired, desired, **typed)
+    assert "3 changes" in shown(preview)
+    assert "nav.speed 0.5 1.5" in shown(preview)
+    assert (await current(site)).version == 1
+    wanted = {"nav": {"speed": 1.5, "mode": "careful"}, "lidar": False, "tags": ["a", "b"]}
+    previewed = msgspec.json.encode(wanted).decode()
+    saved = await edit(site, "save", desired, desired, **typed, previewed=previewed, reason="night shift")
+    assert "Saved as version 2" in shown(saved)
+    async with site.edge.open_work() as work:
+        version = await service.get_version(work, "bot", "default", 2)
+        assert (version.desired, version.reason) == (wanted, "night shift")
+        assert [entry.target for entry in (await log.find(work, {"action": "shadow"}, None, 5)).items] == ["bot"]
+
+
+async def test_only_what_was_looked_at_is_saved(site: Site, desired: dict[str, Any]) -> None:
+    typed = {"leaf:/nav/speed": "1.5", "previewed": msgspec.json.encode(desired | {"lidar": False}).decode()}
+    assert "1 change Key" in shown(await edit(site, "save", desired, desired, **typed))
+    assert (await current(site)).version == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "why"),
+    [
+        ("leaf:/nav/speed", "fast", "Write a number such as 0.5"),
+        ("leaf:/nav/speed", "true", "Write a number such as 0.5"),
+        ("leaf:/lidar", "1", "Choose true or false"),
+        ("leaf:/tags", "a, b", "Write a JSON list"),
+        ("leaf:/tags", "[null]", "an array contains null"),
+        ("add_key", "nav..speed", "Write a key such as"),
+        ("add_key", "nav", "nav is there already"),
+    ],
+)
+async def test_what_cannot_be_says_where_and_keeps_what_was_typed(
+    site: Site, desired: dict[str, Any], field: str, text: str, why: str
+) -> None:
+    answer = await edit(site, "preview", desired, desired, **{field: text, "leaf:/nav/mode": "brisk"})
+    assert answer.status_code == 422
+    assert why in shown(answer)
+    assert html.escape(text, quote=True).replace("&quot;", "&#34;") in answer.text
+    assert 'value="brisk"' in answer.text
+
+
+async def test_json_and_form_show_the_same_edits(site: Site, desired: dict[str, Any]) -> None:
+    as_json = await edit(site, "json", desired, desired, **{"leaf:/nav/speed": "2"})
+    assert '"speed": 2' in html.unescape(as_json.text)
+    as_form = await edit(site, "form", desired, '{"nav": {"speed": 3}, "big": 12345678901234567890}', view="json")
+    assert 'name="leaf:/nav/speed" value="3"' in as_form.text
+    assert 'name="leaf:/big" value="12345678901234567890"' in as_form.text
+    wrong = await edit(site, "form", desired, '{"nav": ', view="json")
+    assert wrong.status_code == 422
+    assert "This is not JSON" in shown(wrong)
+    assert '{"nav": </textarea>' in html.unescape(wrong.text)
+
+
+async def test_keys_are_added_and_removed(site: Site, desired: dict[str, Any]) -> None:
+    added = await edit(site, "add", desired, desired, add_key="nav.retries", add_kind="number", add_value="3")
+    assert 'name="leaf:/nav/retries" value="3"' in added.text
+    removed = await edit(site, "remove:/nav", desired, desired)
+    assert "leaf:/nav" not in removed.text
+    assert "nav.speed 0.5 removed" in shown(await edit(site, "preview", desired, {"lidar": True, "tags": ["a"]}))
+
+
+async def test_other_people_s_changes_are_met_and_nothing_is_lost(site: Site, desired: dict[str, Any]) -> None:
+    mine = desired | {"nav": {"speed": 1.5, "mode": "brisk"}}
+    await desire(site, {"nav": {"speed": 0.1}, "tags": []})
+    theirs = (await current(site)).state["desired"]
+    conflict = await edit(site, "save", desired, mine, previewed=msgspec.json.encode(mine).decode())
+    assert conflict.status_code == 409
+    assert "nav.speed 0.5 1.5 0.1" in shown(conflict)
+    assert (await current(site)).version == 2
+    choice = {"theirs": msgspec.json.encode(theirs).decode(), "take:/nav/speed": "theirs"}
+    merged = await edit(site, "merge", desired, mine, **choice)
+    assert "1 change Key Before After nav.mode" in shown(merged)
+    choice["take:/nav/speed"] = "yours"
+    assert "nav.speed 0.1 1.5" in shown(await edit(site, "merge", desired, mine, **choice))
+
+
+async def test_a_report_meanwhile_is_no_conflict(site: Site, desired: dict[str, Any]) -> None:
+    await report(site, {"lidar": True})
+    assert "1 change" in shown(await edit(site, "preview", desired, desired | {"lidar": False}))
+
+
+async def test_who_only_reads_cannot_edit(site: Site) -> None:
+    await site.sign_in_as("operator")
+    await add_robot(site, "bot")
+    assert "Edit desired" not in await look(site)
+    assert (await site.client.get("/robots/bot/shadow/edit")).status_code == 403
+    assert (await edit(site, "save", {}, {"a": 1}, previewed='{"a":1}')).status_code == 403
+    assert (await current(site)).version == 0
+
+
+async def test_without_scripts_the_whole_page_comes(site: Site, desired: dict[str, Any]) -> None:
+    page = await site.client.get("/robots/bot/shadow/edit")
+    assert "Edit desired" in shown(page)
+    text = msgspec.json.encode(desired | {"lidar": False}).decode()
+    form = {
+        "base": msgspec.json.encode(desired).decode(),
+        "draft": text,
+        "previewed": text,
+        "view": "json",
+        "do": "save",
+    }
+    saved = await site.client.post("/robots/bot/shadow/edit", data=form, headers=OWN)
+    assert (saved.status_code, saved.headers["location"]) == (303, "/robots/bot/shadow")
+    assert (await site.client.post("/robots/bot/shadow/edit", data=form)).status_code == 409
+    elsewhere = await site.client.post("/robots/bot/shadow/edit", data=form, headers={"Sec-Fetch-Site": "cross-site"})
+    assert elsewhere.status_code == 403
 
 
 @pytest.mark.parametrize(("path", "headers", "count"), [("", {}, 6), ("", HTMX, 6), ("?name=wifi", {}, 5)])

@@ -1,0 +1,195 @@
+"""Editing what is desired: a form or JSON, a look at what will change, and other people's changes met."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from litestar import Response, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+from litestar.response import Template
+
+from rosfit.accounts.models import Actor
+from rosfit.accounts.rights import Right
+from rosfit.dashboard.access import AnyRequest, record
+from rosfit.dashboard.forms import see_other
+from rosfit.dashboard.rendering import Page, render, shell_for
+from rosfit.dashboard.shadow import Places, ShadowPage, board_of, name_of, places_of
+from rosfit.dashboard.shadow_form import (
+    Adding,
+    Editor,
+    Met,
+    members_of,
+    path_of,
+    pointer_of,
+    pretty,
+    read_document,
+    read_fields,
+    with_key,
+    without,
+)
+from rosfit.dashboard.shadow_rows import changed, json_text, label_of
+from rosfit.fleet import service as fleet
+from rosfit.kernel.errors import RosfitError
+from rosfit.kernel.work import Work
+from rosfit.shadow import service
+from rosfit.shadow.changes import Meeting, combine, meetings, patch_between
+from rosfit.shadow.delta import Document, same
+from rosfit.shadow.limits import check_patch, check_section
+from rosfit.shadow.models import Change
+
+WRITE: dict[str, Any] = {"right": Right.SHADOW_WRITE}
+
+REASON_LIMIT = 500
+
+
+@dataclass(frozen=True)
+class EditorFragment(Page):
+    template: ClassVar[str] = "shadow_editor.html"
+    editor: Editor | None
+    saved: int | None
+    places: Places
+
+
+@get("/robots/{device_id:str}/shadow/edit", opt=WRITE)
+async def show_editor(
+    request: AnyRequest, device_id: FromPath[str], work: NamedDependency[Work], actor: NamedDependency[Actor]
+) -> Template:
+    await fleet.check_reach(work, device_id, actor.reach)
+    name = name_of(request)
+    desired = await _desired(work, device_id, name)
+    return await _answer(request, work, actor, _shown(Editor(device_id, name, desired, desired)))
+
+
+@post("/robots/{device_id:str}/shadow/edit", opt=WRITE, status_code=200)
+async def edit(
+    request: AnyRequest, device_id: FromPath[str], work: NamedDependency[Work], actor: NamedDependency[Actor]
+) -> Response[Any]:
+    """One step; every step answers with the whole editor, so that nothing typed is lost."""
+    await fleet.check_reach(work, device_id, actor.reach)
+    typed = {name: str(value) for name, value in (await request.form()).items()}
+    step = typed.get("do", "preview")
+    editor, errors = _read(device_id, name_of(request), typed)
+    if step.startswith("remove:"):
+        errors.pop(step.removeprefix("remove:"), None)
+    if editor.problem or errors or editor.adding.error:
+        return await _answer(request, work, actor, _shown(editor, typed, errors), status=422)
+    if step == "json" or step == "form":
+        editor = replace(editor, view=step)
+    elif step.startswith("remove:"):
+        editor = replace(editor, draft=without(editor.draft, step.removeprefix("remove:")))
+    elif step != "add":
+        return await _judge(request, work, actor, editor, typed, step)
+    return await _answer(request, work, actor, _shown(editor))
+
+
+def _read(device_id: str, name: str, typed: Mapping[str, str]) -> tuple[Editor, dict[str, str]]:
+    """What the form says, and what is wrong with its fields by pointer."""
+    view = "json" if typed.get("view") == "json" else "form"
+    reason = typed.get("reason", "").strip()[:REASON_LIMIT]
+    adding = Adding(typed.get("add_key", "").strip(), typed.get("add_kind", "number"), typed.get("add_value", ""))
+    editor = Editor(device_id, name, {}, {}, view, typed.get("draft", ""), adding=adding, reason=reason)
+    try:
+        editor = replace(editor, base=read_document(typed.get("base", "")))
+        draft = read_document(editor.text)
+    except ValueError as error:
+        return replace(editor, problem=f"{error}.", view="json"), {}
+    draft, errors = read_fields(draft, typed) if view == "form" else (draft, {})
+    editor = replace(editor, draft=draft)
+    if view == "form" and adding.key:
+        try:
+            return replace(editor, draft=with_key(draft, adding.key, adding.kind, adding.text), adding=Adding()), errors
+        except ValueError as error:
+            editor = replace(editor, adding=replace(adding, error=f"{error}."))
+    return editor, errors
+
+
+def _shown(editor: Editor, typed: Mapping[str, str] | None = None, errors: Mapping[str, str] | None = None) -> Editor:
+    """With the fields, and the text of the draft unless it is what is wrong."""
+    text = editor.text if editor.problem and editor.view == "json" else pretty(editor.draft)
+    return replace(editor, text=text, members=members_of(editor.draft, typed or {}, errors or {}))
+
+
+async def _judge(
+    request: AnyRequest, work: Work, actor: Actor, editor: Editor, typed: Mapping[str, str], step: str
+) -> Response[Any]:
+    """Preview, save or bring together, against what is desired by now."""
+    if step == "merge":
+        editor = _merged(editor, typed)
+    version = await service.held_version(work, editor.device_id, editor.name)
+    current = await _desired(work, editor.device_id, editor.name)
+    if not same(current, editor.base):
+        met = [_met(one) for one in meetings(editor.base, editor.draft, current)]
+        return await _answer(
+            request, work, actor, _shown(replace(editor, review="conflict", meetings=met, theirs=current)), status=409
+        )
+    patch = patch_between(editor.base, editor.draft)
+    editor = _shown(replace(editor, review="changes", changes=changed(editor.base, editor.draft)))
+    try:
+        check_patch(patch)
+        check_section("desired", editor.draft)
+        if step != "save" or not patch or not same(editor.draft, _previewed(typed)):
+            return await _answer(request, work, actor, editor)
+        change = Change(patch, version=version, reason=editor.reason or None)
+        async with work.connection.transaction():
+            shadow = await service.change_desired(work, editor.device_id, editor.name, change, actor.id)
+    except RosfitError as error:
+        problem = f"{error.title}: {error.detail}."
+        return await _answer(request, work, actor, replace(editor, review="none", problem=problem), status=422)
+    told = {"name": editor.name, "version": shadow.version, "patch": patch, "replace": False}
+    await record(work, request, actor, "shadow.desired", editor.device_id, after=told)
+    return _saved(request, editor, shadow.version)
+
+
+def _merged(editor: Editor, typed: Mapping[str, str]) -> Editor:
+    """Their document with your changes, but for those that were given up; what was seen of theirs is the new base."""
+    try:
+        theirs = read_document(typed.get("theirs", ""))
+    except ValueError:
+        return editor
+    given_up = {
+        path_of(name.removeprefix("take:")) for name, side in typed.items() if side == "theirs" and "take:" in name
+    }
+    return replace(editor, base=theirs, draft=combine(editor.base, editor.draft, theirs, given_up))
+
+
+def _previewed(typed: Mapping[str, str]) -> Document | None:
+    """The draft whose changes were looked at: nothing else is saved."""
+    try:
+        return read_document(typed["previewed"])
+    except (KeyError, ValueError):
+        return None
+
+
+def _met(one: Meeting) -> Met:
+    return Met(
+        pointer_of(one.path),
+        label_of(one.path),
+        json_text(one.base),
+        json_text(one.yours),
+        json_text(one.theirs),
+        one.clash,
+    )
+
+
+async def _desired(work: Work, device_id: str, name: str) -> Document:
+    desired: Document = (await service.get(work, device_id, name)).state.get("desired", {})
+    return desired
+
+
+async def _answer(request: AnyRequest, work: Work, actor: Actor, editor: Editor, *, status: int = 200) -> Template:
+    places = places_of(editor.device_id, editor.name)
+    if "hx-request" in request.headers:
+        return render(EditorFragment(editor, None, places), status=status)
+    device = await fleet.get(work, editor.device_id, actor.reach)
+    board = await board_of(work, device, editor.name, actor)
+    return render(ShadowPage(shell_for(actor), board, editor, None, places), status=status)
+
+
+def _saved(request: AnyRequest, editor: Editor, version: int) -> Response[Any]:
+    places = places_of(editor.device_id, editor.name)
+    if "hx-request" in request.headers:
+        return render(EditorFragment(None, version, places))
+    return see_other(places.shadow)
