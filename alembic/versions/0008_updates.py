@@ -93,6 +93,8 @@ CREATE TABLE device_deployments (
     percent real,
     bytes bigint,
     error jsonb,
+    -- What the robot says it waits for, or does, in its own words.
+    detail text,
     from_version text,
     -- What it had before, to go back to.
     previous_artifact_id text COLLATE "C" REFERENCES artifacts,

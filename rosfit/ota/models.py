@@ -183,7 +183,7 @@ class UpdateError(msgspec.Struct, frozen=True):
 
 
 class DeviceDeployment(msgspec.Struct, frozen=True):
-    """One device's progress. `waiting_for` says why a queued one has not started."""
+    """One device's progress. `waiting_for` says why a queued one has not started, `detail` what the robot says."""
 
     device_id: str
     status: DeviceStatus
@@ -191,6 +191,7 @@ class DeviceDeployment(msgspec.Struct, frozen=True):
     percent: float | None
     bytes: int | None
     error: UpdateError | None
+    detail: str | None
     waiting_for: str | None
     from_version: str | None
     notified_at: WireTime | None
@@ -234,13 +235,17 @@ class InstalledVersion(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a device says on `ota/progress` and `ota/result`. `error` is text or `{code, message}`."""
+    """What a device says on `ota/progress` and `ota/result`. `error` is text or `{code, message}`.
+
+    `detail` is what it waits for, or does, in words for a person.
+    """
 
     deployment_id: Annotated[str, msgspec.Meta(max_length=64)]
     status: DeviceStatus
     percent: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
     bytes: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
     error: UpdateError | str | None = None
+    detail: Annotated[str, msgspec.Meta(max_length=2000, pattern=r"^[^\x00]*$")] | None = None
 
 
 class Trigger(msgspec.Struct, frozen=True):

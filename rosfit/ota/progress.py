@@ -64,10 +64,7 @@ async def _step(
 
 
 def _detail(report: Report | None) -> dict[str, Any] | None:
-    if report is None:
-        return None
-    told = {"percent": report.percent, "bytes": report.bytes, "error": repository.error_of(report)}
-    return {key: value for key, value in told.items() if value is not None} or None
+    return (repository.told_by(report) or None) if report else None
 
 
 async def _settle_device(

@@ -228,6 +228,7 @@ SET status = %(status)s,
     percent = coalesce(%(percent)s, percent),
     bytes = coalesce(%(bytes)s, bytes),
     error = coalesce(%(error)s, error),
+    detail = %(detail)s,
     notified_at = coalesce(notified_at, CASE WHEN %(status)s = 'notified' THEN now() END),
     deadline_at = coalesce(deadline_at, CASE WHEN %(status)s = 'notified' THEN
         now() + (SELECT make_interval(secs => p.device_deadline_s) FROM deployments p
@@ -313,7 +314,7 @@ ORDER BY deployment_id, device_id
 LIMIT %(limit)s
 
 -- name: list_devices
-SELECT dd.device_id, dd.status, dd.wave, dd.percent, dd.bytes, dd.error, dd.from_version,
+SELECT dd.device_id, dd.status, dd.wave, dd.percent, dd.bytes, dd.error, dd.detail, dd.from_version,
        wire_time(dd.notified_at) AS notified_at, wire_time(dd.deadline_at) AS deadline_at,
        wire_time(dd.finished_at) AS finished_at, wire_time(dd.updated_at) AS updated_at,
        d.status AS device_status, d.metadata, v.battery, dd.claimed_at IS NOT NULL AS claimed,

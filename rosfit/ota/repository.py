@@ -372,6 +372,7 @@ async def set_device_status(
         "percent": report.percent if report else None,
         "bytes": report.bytes if report else None,
         "error": _json(error_of(report)) if report else None,
+        "detail": report.detail if report else None,
         "final": status in FINAL,
     }
     await connection.execute(QUERIES["set_device_status"], values)
@@ -380,6 +381,13 @@ async def set_device_status(
 def error_of(report: Report) -> UpdateError | None:
     """As `{code, message}`, however the device wrote it."""
     return UpdateError(report.status.upper(), report.error) if isinstance(report.error, str) else report.error
+
+
+def told_by(report: Report) -> Values:
+    """What it says beside its status."""
+    told: Values = {"percent": report.percent, "bytes": report.bytes, "detail": report.detail}
+    told["error"] = error_of(report)
+    return {key: value for key, value in told.items() if value is not None}
 
 
 async def wave_counts(connection: Connection, deployment_id: str) -> Counts:

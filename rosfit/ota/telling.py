@@ -24,8 +24,8 @@ def tell_device(
     """A step, or progress within it."""
     data: dict[str, Any] = {"deployment_id": deployment_id, "device_id": device_id, "status": status, "wave": wave}
     if report is not None:
-        told = {"percent": report.percent, "bytes": report.bytes, "error": repository.error_of(report)}
-        data |= {key: msgspec.to_builtins(value) for key, value in told.items() if value is not None}
+        told = repository.told_by(report)
+        data |= {key: msgspec.to_builtins(value) for key, value in told.items()}
     _announce(work, deployment_id, device_id, data)
 
 
