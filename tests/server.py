@@ -207,6 +207,10 @@ class RunningServer:
         self.stop()
         self.start()
 
+    def environment(self) -> dict[str, str]:
+        """Of the server process; for commands that run beside it."""
+        return dict(self._env)
+
     @property
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None

@@ -22,6 +22,7 @@ from rosfit.sim.fleet import Options, run_fleet
 from rosfit.sim.link import parse_broker
 from rosfit.sim.rest_accounts import RestAccounts
 from rosfit.sim.tally import Summary
+from rosfit.sim.updates import UpdateOptions
 
 TOKEN_VARIABLE = "ROSFIT_API_TOKEN"  # noqa: S105 - the variable's name
 
@@ -45,6 +46,11 @@ TOKEN_VARIABLE = "ROSFIT_API_TOKEN"  # noqa: S105 - the variable's name
     help="Outside broker, one credential for all robots; a password belongs in ROSFIT_MQTT_URL, not here.",
 )
 @click.option("--url", help=f"Running RosFit to register the robots at, with the token in {TOKEN_VARIABLE}.")
+@click.option("--update-failures", type=click.FloatRange(0, 1), default=0.0, help="Share of updates that fail.")
+@click.option("--update-silences", type=click.FloatRange(0, 1), default=0.0, help="Share never heard of again.")
+@click.option(
+    "--update-time", type=click.FloatRange(0.1, 3600), default=10.0, show_default=True, help="Seconds of one."
+)
 @click.option("--while-stdin", is_flag=True, hidden=True, help="End when standard input is closed.")
 @with_settings
 @json_option
@@ -55,7 +61,8 @@ def sim(
 
     Ends with what was sent and acknowledged; Ctrl-C lets every robot say goodbye first.
     """
-    options = Options(duration_s=choices.pop("duration"), **choices)
+    updates = UpdateOptions(*(choices.pop(f"update_{name}") for name in ("failures", "silences", "time")))
+    options = Options(duration_s=choices.pop("duration"), updates=updates, **choices)
     summary = asyncio.run(_simulate(options, settings, mqtt_url or settings.mqtt_url, url, while_stdin=while_stdin))
     if as_json:
         print_json(msgspec.to_builtins(summary) | {"total": msgspec.to_builtins(summary.total())})
@@ -124,5 +131,7 @@ def _print(summary: Summary) -> None:
     click.echo(
         f"{summary.robots} robots, {summary.seconds:.1f} s, {summary.connects} connections, {summary.losses} lost"
     )
+    for outcome, times in summary.updates.items():
+        click.echo(f"updates {outcome}: {times}")
     for reason, times in summary.refusals.items():
         click.echo(f"refused {times} times: {reason}")

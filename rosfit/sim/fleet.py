@@ -19,6 +19,7 @@ from rosfit.sim.link import Broker, RobotLink, parse_broker
 from rosfit.sim.recording import Recorder, read_events, read_header
 from rosfit.sim.session import Scene, fleet_events
 from rosfit.sim.tally import Summary
+from rosfit.sim.updates import UpdateOptions, Updates
 
 # So long without a single connection means that nobody is there.
 FIRST_CONNECTION_S = 15.0
@@ -36,6 +37,7 @@ class Options(msgspec.Struct, frozen=True):
     duration_s: float | None = None
     record: Path | None = None
     replay: Path | None = None
+    updates: UpdateOptions = UpdateOptions()
 
     def scene(self, started_at: float = 0.0) -> Scene:
         return Scene(self.robots, self.rate, self.seed, self.faults, started_at)
@@ -65,7 +67,8 @@ async def run_fleet(
     summary = summary or Summary(len(accounts))
     started_at, started = time.time(), time.perf_counter()
     try:
-        async with _links(accounts, broker, summary) as links, asyncio.TaskGroup() as group:
+        updates = Updates(options.updates, options.seed, summary)
+        async with _links(accounts, broker, summary, updates) as links, asyncio.TaskGroup() as group:
             reached = group.create_task(_reached(summary, broker, announce))
             await _play(options, started_at, links)
             reached.cancel()
@@ -78,15 +81,16 @@ async def run_fleet(
 
 @asynccontextmanager
 async def _links(
-    accounts: Sequence[RobotAccount], broker: Broker, summary: Summary
+    accounts: Sequence[RobotAccount], broker: Broker, summary: Summary, updates: Updates
 ) -> AsyncIterator[dict[str, RobotLink]]:
     """The robots' connections, tended; at the end each says goodbye."""
-    links = {account.device_id: RobotLink(account, broker, summary) for account in accounts}
+    links = {account.device_id: RobotLink(account, broker, summary, updates) for account in accounts}
     tasks = [asyncio.create_task(link.run()) for link in links.values()]
     tasks.append(asyncio.create_task(_tend(list(links.values()))))
     try:
         yield links
     finally:
+        updates.stop()
         for task in tasks[:-1]:
             task.cancel()
         await asyncio.shield(asyncio.gather(*(link.goodbye() for link in links.values())))

@@ -25,6 +25,7 @@ from rosfit.protocol import envelope
 from rosfit.protocol.topics import device_topic
 from rosfit.sim.accounts import RobotAccount
 from rosfit.sim.tally import Count, Summary
+from rosfit.sim.updates import Updates
 
 # Without their types: the stubs that are published describe paho 1.6.
 mqtt: Any = paho.mqtt.client
@@ -80,8 +81,9 @@ def _will(device_id: str) -> bytes:
 class RobotLink:
     """Connects while it should be `up`; make it inside the event loop."""
 
-    def __init__(self, account: RobotAccount, broker: Broker, summary: Summary) -> None:
+    def __init__(self, account: RobotAccount, broker: Broker, summary: Summary, updates: Updates) -> None:
         self.device_id = account.device_id
+        self._updates = updates
         self.connected = False
         self._left = self._greeted = False
         self._early: list[Callable[[], None]] = []
@@ -106,7 +108,7 @@ class RobotLink:
         client.max_inflight_messages_set(INFLIGHT_LIMIT)
         client.connect_timeout = CONNECT_TIMEOUT_S / 2
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
-        client.on_publish = self._on_publish
+        client.on_publish, client.on_message = self._on_publish, self._on_message
         client.on_socket_open, client.on_socket_close = self._on_open, self._on_close
         client.on_socket_register_write = self._on_register_write
         client.on_socket_unregister_write = self._on_unregister_write
@@ -217,6 +219,7 @@ class RobotLink:
         if not reason.is_failure:
             self.connected = True
             self._summary.connects += 1
+            client.subscribe(device_topic(self.device_id, "ota/trigger"), 1)
             self._send("status", _presence(self.device_id, "online"), 1, True, None)
             self._send_early()
         if not self._answer.done():
@@ -235,6 +238,14 @@ class RobotLink:
         self._lost.set()
         if not self._answer.done():
             self._answer.set_result(reason)
+
+    def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
+        self._updates.take(self.device_id, message.payload, self._report)
+
+    def _report(self, row: str, payload: bytes) -> None:
+        """What is said while the link is down goes out with the next one, unless the robot has left."""
+        if not self._left:
+            self.publish(row, payload, 1)
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
         count = self._waiting.pop(mid, None)

@@ -17,7 +17,7 @@ class Count(msgspec.Struct):
 
 
 class Summary(msgspec.Struct):
-    """Of a whole run; `connects` and `losses` count connections of all robots."""
+    """Of a whole run; `connects` and `losses` count connections of all robots, `updates` their ends by status."""
 
     robots: int
     seconds: float = 0.0
@@ -25,6 +25,7 @@ class Summary(msgspec.Struct):
     losses: int = 0
     refusals: dict[str, int] = {}
     streams: dict[str, Count] = {}
+    updates: dict[str, int] = {}
 
     def of(self, row: str) -> Count:
         count = self.streams.get(row)
