@@ -57,6 +57,7 @@ class Places:
     shadow: str
     edit: str
     history: str
+    revert: str
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def name_of(request: AnyRequest) -> str:
 def places_of(device_id: str, name: str) -> Places:
     query = "" if name == DEFAULT_NAME else f"?name={quote(name)}"
     place = f"/robots/{device_id}/shadow"
-    return Places(place + query, f"{place}/edit{query}", f"{place}/history{query}")
+    return Places(place + query, f"{place}/edit{query}", f"{place}/history{query}", f"{place}/revert{query}")
 
 
 @get("/robots/{device_id:str}/shadow", opt=READ)

@@ -13,3 +13,9 @@ document.addEventListener("shadow-changed", (event) => {
 document.addEventListener("htmx:sse:after:connection", (event) => {
   if (event.detail.connection.attempt > 0) askAgain();
 });
+
+// Each step replaces the editor, and the focus with it: go on where there is something to do.
+document.addEventListener("htmx:after:swap", () => {
+  if (document.activeElement !== document.body) return;
+  document.querySelector("#shadow-editor :is([aria-invalid='true'], #review, [aria-pressed='true'])")?.focus();
+});

@@ -31,6 +31,7 @@ from rosfit.dashboard import (
     robot,
     shadow,
     shadow_editor,
+    shadow_history,
     signing_in,
     tasks,
 )
@@ -474,6 +475,7 @@ PAGES = [
         robot,
         shadow,
         shadow_editor,
+        shadow_history,
         signing_in,
         tasks,
     )

@@ -226,7 +226,43 @@ async def test_without_scripts_the_whole_page_comes(site: Site, desired: dict[st
     assert elsewhere.status_code == 403
 
 
-@pytest.mark.parametrize(("path", "headers", "count"), [("", {}, 6), ("", HTMX, 6), ("?name=wifi", {}, 5)])
+async def test_the_history_says_who_changed_what_and_why(site: Site, desired: dict[str, Any]) -> None:
+    await desire(site, {"nav": {"speed": 1.5}}, reason="night shift")
+    await report(site, {"lidar": False})
+    page = await look(site, "/history")
+    assert "3 Reported lidar: – → false device bot" in page
+    assert "2 Desired · night shift nav.speed: 0.5 → 1.5 usr_x" in page
+    compared = await look(site, "/history?older=3&newer=1")
+    assert "From version 1 to 3" in compared
+    assert "nav.speed 0.5 1.5 Reported Key Before After lidar – false" in compared
+    for wrong, status in (("older=1&newer=9", 404), ("older=x&newer=1", 400), ("cursor=x", 400)):
+        assert (await site.client.get(f"/robots/bot/shadow/history?{wrong}")).status_code == status
+
+
+async def test_going_back_is_a_new_version(site: Site, desired: dict[str, Any]) -> None:
+    await desire(site, {"nav": None})
+    answer = await site.client.post("/robots/bot/shadow/revert", data={"version": "1"}, headers=OWN)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/robots/bot/shadow/history")
+    shadow = await current(site)
+    assert (shadow.version, shadow.state["desired"]) == (3, desired)
+    assert "restored from version 1" in await look(site, "/history")
+
+
+async def test_who_only_reads_sees_the_history_and_cannot_go_back(site: Site) -> None:
+    await site.sign_in_as("viewer")
+    await add_robot(site, "bot")
+    assert "No versions yet" in await look(site, "/history")
+    await desire(site, {"a": 1})
+    await desire(site, {"a": 2})
+    assert "Go back to version 1" not in (await site.client.get("/robots/bot/shadow/history")).text
+    answer = await site.client.post("/robots/bot/shadow/revert", data={"version": "1"}, headers=OWN)
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "count"),
+    [("", {}, 6), ("", HTMX, 6), ("?name=wifi", {}, 5), ("/edit", HTMX, 3), ("/history", {}, 7)],
+)
 async def test_a_page_about_a_shadow_costs_so_many_queries(
     site: Site, queries: list[str], path: str, headers: dict[str, str], count: int
 ) -> None:

@@ -1,0 +1,108 @@
+"""A shadow in a real browser, with a server and a device: live, edited, in conflict, and gone back on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from tests.commands.test_commands import Device
+from tests.dashboard.browser import Complaints, chromium, new_page
+from tests.server import ADMIN_EMAIL, PASSWORD, RunningServer, running_server
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    with running_server(ROSFIT_RATE_LIMIT_PER_S="100000") as running:
+        yield running
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def complaints() -> Complaints:
+    return Complaints()
+
+
+async def signed_in(server: RunningServer, browser: Browser, complaints: Complaints, path: str) -> Page:
+    page = await new_page(browser, complaints)
+    await page.goto(f"{server.url}/sign-in?next={path}")
+    await page.get_by_label("E-mail").fill(ADMIN_EMAIL)
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.get_by_role("button", name="Sign in").click()
+    await page.wait_for_url(f"{server.url}{path}")
+    return page
+
+
+def desire(server: RunningServer, device_id: str, state: object) -> None:
+    server.admin.patch(f"/shadow/{device_id}/desired", json={"state": state}).raise_for_status()
+
+
+async def test_from_the_first_wish_to_in_sync_without_reloading(
+    server: RunningServer, browser: Browser, complaints: Complaints
+) -> None:
+    with Device(server, "first", row="shadow/delta") as device:
+        page = await signed_in(server, browser, complaints, "/robots/first")
+        await page.get_by_role("link", name="Shadow").click()
+        await expect(page.get_by_role("heading", name="This robot has no shadow yet")).to_be_visible()
+        await page.get_by_role("link", name="Edit desired").click()
+        await page.get_by_label("Key", exact=True).fill("nav.speed")
+        await page.get_by_label("Value", exact=True).fill("1.5")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", name="1 change")).to_be_visible()
+        await page.get_by_label("Reason").fill("first wish")
+        await page.get_by_role("button", name="Save").click()
+        await expect(page.get_by_text("Saved as version 1")).to_be_visible()
+        await expect(page.get_by_role("heading", name="Never reported")).to_be_visible()
+        device.say("shadow/reported", {"state": {"nav": {"speed": 0.5}}})
+        await expect(page.get_by_role("heading", name="Pending for")).to_be_visible()
+        device.say("shadow/reported", {"state": {"nav": {"speed": 1.5}}})
+        await expect(page.get_by_role("heading", name="In sync")).to_be_visible()
+        await page.get_by_role("link", name="History").click()
+        await expect(page.get_by_text("first wish")).to_be_visible()
+    assert complaints.lines == []
+
+
+async def test_edits_survive_switching_and_somebody_else(
+    server: RunningServer, browser: Browser, complaints: Complaints
+) -> None:
+    server.admin.device("second")
+    desire(server, "second", {"speed": 1, "mode": "slow"})
+    page = await signed_in(server, browser, complaints, "/robots/second/shadow")
+    await page.get_by_role("link", name="Edit desired").click()
+    await page.get_by_role("textbox", name="speed number").fill("2")
+    await page.get_by_role("button", name="JSON").click()
+    await expect(page.get_by_label("Desired as JSON")).to_have_value('{\n  "mode": "slow",\n  "speed": 2\n}')
+    await page.get_by_role("button", name="Form").click()
+    await expect(page.get_by_role("textbox", name="speed number")).to_have_value("2")
+    desire(server, "second", {"speed": 3, "lidar": True})
+    await page.get_by_role("button", name="Preview").click()
+    await expect(page.get_by_role("heading", name="Somebody else changed this meanwhile")).to_be_visible()
+    await page.get_by_role("button", name="Bring together").click()
+    await expect(page.get_by_role("heading", name="1 change")).to_be_visible()
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.get_by_text("Saved as version 3")).to_be_visible()
+    assert server.admin.got("/shadow/second")["state"]["desired"] == {"speed": 2, "mode": "slow", "lidar": True}
+    # The browser itself says so of every answer that is a conflict.
+    assert [line for line in complaints.lines if "409 (Conflict)" not in line] == []
+
+
+async def test_going_back_asks_first(server: RunningServer, browser: Browser, complaints: Complaints) -> None:
+    server.admin.device("third")
+    for speed in (1, 2):
+        desire(server, "third", {"speed": speed})
+    page = await signed_in(server, browser, complaints, "/robots/third/shadow/history")
+    await page.get_by_role("button", name="Compare").click()
+    await expect(page.get_by_role("heading", name="From version 1 to 2")).to_be_visible()
+    await page.get_by_role("button", name="Go back to version 1").click()
+    await page.get_by_role("button", name="Go back", exact=True).last.click()
+    await expect(page.get_by_text("restored from version 1")).to_be_visible()
+    assert server.admin.got("/shadow/third")["state"]["desired"] == {"speed": 1}
+    assert complaints.lines == []
