@@ -22,6 +22,7 @@ VERBS = {
     "keys": "rosfit.cli.keys:keys",
     "enrol": "rosfit.cli.enrol:enrol",
     "migrate": "rosfit.cli.migrate:migrate_command",
+    "ota": "rosfit.cli.ota:ota",
     "openapi": "rosfit.cli.openapi:openapi",
     "serve": "rosfit.cli.serve:serve",
     "shadow": "rosfit.cli.shadow:shadow",
