@@ -23,6 +23,8 @@ from rosfit.fleet.query import QueryError
 from rosfit.kernel.clock import format_time, now
 from rosfit.kernel.feed import Feed
 from rosfit.kernel.work import Work
+from rosfit.shadow import service as shadows
+from rosfit.shadow.models import Drift
 
 READ: dict[str, Any] = {"right": Right.DEVICES_READ}
 
@@ -98,6 +100,7 @@ class Robots:
     question: Question
     chips: list[Chip]
     devices: list[Device]
+    drifts: dict[str, Drift]
     matching: int
     previous_url: str | None
     next_url: str | None
@@ -155,7 +158,7 @@ async def group_names(work: Work, reach: Reach) -> list[str]:
 
 def _none_found(question: Question, error: str) -> Robots:
     """A question that cannot be understood has no answer, and nothing to follow live."""
-    return Robots(question, [], [], 0, None, None, "", format_time(now()), error)
+    return Robots(question, [], [], {}, 0, None, None, "", format_time(now()), error)
 
 
 def _address(request: AnyRequest, question: Question) -> dict[str, str]:
@@ -176,6 +179,7 @@ async def find_robots(work: Work, question: Question, reach: Reach) -> Robots:
         question,
         _chips(question, counts, present),
         page.items,
+        await shadows.drifts(work, [device.device_id for device in page.items]),
         counts.get(question.status, 0) if question.status else present,
         question.previous_url(),
         question.next_url(page.next_cursor) if page.next_cursor else None,

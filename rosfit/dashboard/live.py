@@ -27,6 +27,7 @@ LOOK_AGAIN_S = 5.0
 LOG_LINES = 200
 STATUS_CHANGES = 500
 STREAMS = 256
+SHADOWS = 1000
 
 # Steps of commands and changed parameters of one robot between two looks; who drives is one thing at a time.
 STEPS = 500
@@ -36,6 +37,12 @@ _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 
 _decode = msgspec.json.decode
 _encode = msgspec.json.encode
+
+
+class _Pending(msgspec.Struct):
+    """What the fleet page wants to know of a shadow."""
+
+    pending_since: str | None = None
 
 
 class Watch(Protocol):
@@ -78,11 +85,14 @@ class FleetWatch(_Subscriptions):
         self._reach = reach
         self._heard: dict[str, str] = {}
         self._batteries: dict[str, Event] = {}
+        self._shadows: dict[tuple[str, str], Event] = {}
+        self._pending: dict[tuple[str, str], bool] = {}
         self._changes: deque[bytes] = deque(maxlen=STATUS_CHANGES)
 
     def open(self) -> None:
         for device_id in self._device_ids:
             self._subscribe("telemetry", device_id, self._on_sample)
+            self._subscribe("shadow", device_id, self._on_shadow)
         self._subscribe("status", ANY, self._on_status)
         self.some.set()
 
@@ -90,6 +100,12 @@ class FleetWatch(_Subscriptions):
         self._heard[event.key] = event.at
         if event.name in BATTERY_STREAMS:
             self._batteries[event.key] = event
+        self.some.set()
+
+    def _on_shadow(self, event: Event) -> None:
+        # A device has few shadows; one that makes up names has the newest of those shown.
+        if len(self._shadows) < SHADOWS or (event.key, event.name) in self._shadows:
+            self._shadows[event.key, event.name] = event
         self.some.set()
 
     def _on_status(self, event: Event) -> None:
@@ -108,7 +124,17 @@ class FleetWatch(_Subscriptions):
         if self._changes:
             found.append(("changes", _array(self._changes)))
             self._changes.clear()
+        if self._drifted():
+            found.append(("drifted", b"{}"))
         return found
+
+    def _drifted(self) -> bool:
+        """Whether a shadow began or ceased to be pending; reports that change nothing of it are many."""
+        shadows, self._shadows = self._shadows, {}
+        pending = {key: _decode(event.data, type=_Pending).pending_since is not None for key, event in shadows.items()}
+        drifted = any(self._pending.get(key) is not one for key, one in pending.items())
+        self._pending |= pending
+        return drifted
 
 
 class RobotWatch(_Subscriptions):

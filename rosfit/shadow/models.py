@@ -69,6 +69,23 @@ class Version(msgspec.Struct, frozen=True):
     reported: Any
 
 
+class Drift(msgspec.Struct, frozen=True):
+    """All shadows of a device at a glance: since when any of them is pending, and what there is."""
+
+    device_id: str
+    pending_since: WireTime | None
+    desired: bool
+    reported: bool
+
+    @property
+    def state(self) -> Literal["none", "never", "pending", "in_sync"]:
+        if not self.desired:
+            return "none"
+        if self.pending_since is None:
+            return "in_sync"
+        return "pending" if self.reported else "never"
+
+
 class Due(msgspec.Struct, frozen=True):
     """What a device has not been told yet."""
 

@@ -14,6 +14,13 @@ FROM shadows WHERE device_id = %(device_id)s AND name = %(name)s
 -- name: list_names
 SELECT name FROM shadows WHERE device_id = %(device_id)s AND version > 0 ORDER BY name
 
+-- name: drifts
+SELECT device_id, wire_time(min(pending_since)) AS pending_since,
+       bool_or(desired IS NOT NULL) AS desired, bool_or(reported IS NOT NULL) AS reported
+FROM shadows
+WHERE device_id = ANY(%(device_ids)s) AND version > 0
+GROUP BY device_id
+
 -- name: write_shadow
 WITH written AS (
     UPDATE shadows

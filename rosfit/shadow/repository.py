@@ -10,7 +10,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from rosfit.kernel.queries import load_queries
-from rosfit.shadow.models import Due, Section, Stored, Version
+from rosfit.shadow.models import Drift, Due, Section, Stored, Version
 
 QUERIES = load_queries("rosfit.shadow")
 
@@ -38,6 +38,10 @@ async def get_shadow(connection: Connection, device_id: str, name: str) -> Store
 
 async def list_names(connection: Connection, device_id: str) -> list[str]:
     return [row["name"] for row in await _all(connection, "list_names", device_id=device_id)]
+
+
+async def drifts(connection: Connection, device_ids: list[str]) -> list[Drift]:
+    return msgspec.convert(await _all(connection, "drifts", device_ids=device_ids), list[Drift])
 
 
 async def write_shadow(

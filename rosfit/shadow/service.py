@@ -22,7 +22,7 @@ from rosfit.shadow.errors import (
     VersionConflictError,
 )
 from rosfit.shadow.limits import check_patch, check_section
-from rosfit.shadow.models import DEFAULT_NAME, Change, Due, Report, Section, Shadow, ShadowName, Stored, Version
+from rosfit.shadow.models import DEFAULT_NAME, Change, Drift, Due, Report, Section, Shadow, ShadowName, Stored, Version
 
 # Versions kept of each shadow; older ones are dropped once an hour.
 HISTORY_KEEP = 1_000
@@ -193,6 +193,12 @@ async def restore(work: Work, device_id: str, name: str, version: int, author: s
 
 async def names(work: Work, device_id: str) -> list[str]:
     return await repository.list_names(work.connection, device_id)
+
+
+async def drifts(work: Work, device_ids: list[str]) -> dict[str, Drift]:
+    """By device; those without a shadow are not in it."""
+    found = await repository.drifts(work.connection, device_ids) if device_ids else []
+    return {drift.device_id: drift for drift in found}
 
 
 async def trim(work: Work) -> None:

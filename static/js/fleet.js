@@ -14,7 +14,7 @@ document.addEventListener("rows", (event) => {
   for (const { id, last_seen, battery } of rows) {
     const row = document.getElementById(`row-${id}`);
     if (!row) continue;
-    setAge(row.querySelector(".age"), last_seen);
+    setAge(row.querySelector(".cell-age .age"), last_seen);
     setBattery(row.querySelector(".battery"), battery);
   }
 });
@@ -28,6 +28,8 @@ document.addEventListener("changes", (event) => {
   }
   refreshSoon();
 });
+
+document.addEventListener("drifted", refreshSoon);
 
 document.addEventListener("rosfit:dialog-closed", refreshSoon);
 

@@ -158,3 +158,17 @@ def test_a_shadow_that_changes_often_is_asked_for_once(feed: Feed) -> None:
         feed.publish(Event("shadow", "bot-01", "default", b"{}", ""))
     assert watch.take() == [("shadow-changed", b"{}")]
     assert watch.take() == []
+
+
+def test_the_fleet_hears_of_a_shadow_only_when_it_begins_or_ends_to_be_pending(feed: Feed) -> None:
+    watch = FleetWatch(feed, ["bot-01"])
+    watch.open()
+
+    def drifted(data: bytes) -> bool:
+        feed.publish(Event("shadow", "bot-01", "default", data, ""))
+        return "drifted" in taken(watch)
+
+    pending, synced = b'{"pending_since":"2026-03-30T10:00:00.000Z","state":{}}', b'{"pending_since":null,"state":{}}'
+    assert [drifted(data) for data in (pending, pending, synced, synced, pending)] == [True, False, True, False, True]
+    feed.publish(Event("shadow", "bot-02", "default", pending, ""))
+    assert "drifted" not in taken(watch)

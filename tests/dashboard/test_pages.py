@@ -431,8 +431,8 @@ def queries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ("path", "headers", "count"),
     [
         ("/sign-in", {}, 1),
-        ("/", {}, 6),
-        ("/", HTMX, 4),
+        ("/", {}, 7),
+        ("/", HTMX, 5),
         # The first look at a robot rebuilds its newest values: streams and samples.
         ("/robots/bot", {}, 7),
         ("/robots/bot/series.json?stream=odom&field=x&field=y", {}, 4),

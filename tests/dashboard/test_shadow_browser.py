@@ -106,3 +106,21 @@ async def test_going_back_asks_first(server: RunningServer, browser: Browser, co
     await expect(page.get_by_text("restored from version 1")).to_be_visible()
     assert server.admin.got("/shadow/third")["state"]["desired"] == {"speed": 1}
     assert complaints.lines == []
+
+
+async def test_the_fleet_follows_a_shadow(server: RunningServer, browser: Browser, complaints: Complaints) -> None:
+    with Device(server, "fourth", row="shadow/delta") as device:
+        device.say("shadow/reported", {"state": {"speed": 1}})
+        page = await signed_in(server, browser, complaints, "/")
+        row = page.locator("#row-fourth")
+        desire(server, "fourth", {"speed": 2})
+        await expect(row.locator(".cell-drift")).to_contain_text("Pending")
+        # Being heard of is another age than that of the wish.
+        since = await row.locator(".cell-drift .age").get_attribute("data-age")
+        heard = await row.locator(".cell-age .age").get_attribute("data-age")
+        device.say("telemetry/odom", {"x": 1})
+        await expect(row.locator(".cell-age .age")).not_to_have_attribute("data-age", str(heard))
+        await expect(row.locator(".cell-drift .age")).to_have_attribute("data-age", str(since))
+        device.say("shadow/reported", {"state": {"speed": 2}})
+        await expect(row.get_by_role("link", name="In sync")).to_be_visible()
+    assert complaints.lines == []

@@ -259,6 +259,26 @@ async def test_who_only_reads_sees_the_history_and_cannot_go_back(site: Site) ->
     assert answer.status_code == 403
 
 
+async def test_the_fleet_says_which_robots_are_not_as_desired(site: Site) -> None:
+    await site.sign_in_as("viewer")
+    await add_robot(site, "bot")
+
+    async def drift() -> str:
+        rows = shown(await site.client.get("/", headers=HTMX))
+        return rows.split(" Last heard ")[1].removeprefix("Provisioning bot ROS 2 robot – ").split(" never")[0]
+
+    assert await drift() == "–"
+    await desire(site, {"speed": 1})
+    assert await drift() == "Never reported"
+    await report(site, {"speed": 2})
+    assert await drift() == "Pending now"
+    await desire(site, {"ssid": "hall"}, name="wifi")
+    await report(site, {"speed": 1})
+    assert await drift() == "Pending now"
+    await report(site, {"ssid": "hall"}, name="wifi")
+    assert await drift() == "In sync"
+
+
 @pytest.mark.parametrize(
     ("path", "headers", "count"),
     [("", {}, 6), ("", HTMX, 6), ("?name=wifi", {}, 5), ("/edit", HTMX, 3), ("/history", {}, 7)],
