@@ -19,7 +19,7 @@ from rosfit.dashboard.injected import Opening
 from rosfit.dashboard.live import ShadowWatch, event_stream, stop_of
 from rosfit.dashboard.rendering import Page, Shell, render, shell_for
 from rosfit.dashboard.shadow_form import Editor
-from rosfit.dashboard.shadow_rows import Row, authors, rows_of
+from rosfit.dashboard.shadow_rows import Row, authors, digest_of, rows_of
 from rosfit.fleet import service as fleet
 from rosfit.fleet.models import Device
 from rosfit.kernel.clock import format_time, now
@@ -35,12 +35,15 @@ EVENTS_EVERY_S = 0.5
 
 @dataclass(frozen=True)
 class Board:
-    """The part that is replaced when the shadow changes. `sync` is none, no_wish, never, waiting or in_sync."""
+    """The part that is replaced when the shadow changes. `sync` is none, no_wish, never, waiting or in_sync;
+    `desired` tells apart what is desired, for an editor that began earlier.
+    """
 
     device: Device
     name: str
     names: list[str]
     version: int
+    desired: str
     sync: str
     pending_since: str | None
     rows: list[Row]
@@ -109,6 +112,7 @@ async def board_of(work: Work, device: Device, name: str, actor: Actor) -> Board
         name,
         sorted({DEFAULT_NAME, name, *existing}, key=lambda one: (one != DEFAULT_NAME, one)),
         shadow.version,
+        digest_of(shadow.state.get("desired", {})),
         sync_of(shadow),
         shadow.pending_since,
         rows,

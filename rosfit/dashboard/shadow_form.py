@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from rosfit.dashboard.shadow_rows import Changed, json_text
+from rosfit.dashboard.shadow_rows import Changed, digest_of, json_text
 from rosfit.shadow.changes import Path, leaves, remove_at, set_at
 from rosfit.shadow.delta import Document, merge
 
@@ -85,6 +85,10 @@ class Editor:
     theirs: Document = field(default_factory=dict)
     reason: str = ""
     kinds: Mapping[str, str] = field(default_factory=lambda: KINDS)
+
+    @property
+    def began_from(self) -> str:
+        return digest_of(self.base)
 
 
 def members_of(

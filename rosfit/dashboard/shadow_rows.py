@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -92,6 +93,11 @@ def changed_leaf(change: Change) -> Changed:
 def label_of(path: Path) -> str:
     """`nav.speed`; a key that has a dot itself is quoted."""
     return ".".join(f'"{key}"' if "." in key or not key else key for key in path)
+
+
+def digest_of(document: Document) -> str:
+    """The same for the same values, whatever their order."""
+    return hashlib.sha256(msgspec.json.encode(document, order="deterministic")).hexdigest()[:16]
 
 
 def json_text(value: Any) -> str | None:

@@ -14,8 +14,18 @@ document.addEventListener("htmx:sse:after:connection", (event) => {
   if (event.detail.connection.attempt > 0) askAgain();
 });
 
-// Each step replaces the editor, and the focus with it: go on where there is something to do.
 document.addEventListener("htmx:after:swap", () => {
+  const editor = document.getElementById("shadow-editor");
+  if (!editor) return;
+  showWhetherStale(editor);
+  // Each step replaces the editor, and the focus with it: go on where there is something to do.
   if (document.activeElement !== document.body) return;
-  document.querySelector("#shadow-editor :is([aria-invalid='true'], #review, [aria-pressed='true'])")?.focus();
+  const places = ["[aria-invalid='true']", "#review", "textarea", "[aria-pressed='true']"];
+  places.map((place) => editor.querySelector(place)).find(Boolean)?.focus();
 });
+
+/** Whether somebody else changed what is desired since the editing began. */
+function showWhetherStale(editor) {
+  const note = editor.querySelector("#shadow-stale");
+  if (note) note.hidden = note.dataset.desired === document.getElementById("shadow-board").dataset.desired;
+}
