@@ -11,6 +11,8 @@ import msgspec
 from rosfit.dashboard.shadow_rows import Changed, digest_of, json_text
 from rosfit.shadow.changes import Path, leaves, remove_at, set_at
 from rosfit.shadow.delta import Document, merge
+from rosfit.shadow.errors import ShadowShapeError
+from rosfit.shadow.limits import check_patch
 
 KINDS = {"number": "Number", "text": "Text", "boolean": "Yes or no", "list": "List"}
 
@@ -159,6 +161,10 @@ def read_document(text: str) -> Document:
         raise ValueError(f"This is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise ValueError("Desired is a JSON object, in braces")
+    try:
+        check_patch(document)
+    except ShadowShapeError as error:
+        raise ValueError(error.detail) from error
     merged: Document = merge({}, document)
     return merged
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -41,8 +42,15 @@ def _check_key(key: str) -> None:
 
 
 def _depth(value: Any, depth: int) -> int:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return max((_depth(one, depth + 1) for one in inner if isinstance(one, dict | list)), default=depth)
+    """Level by level: what is far too deep must not end in Python's own limit."""
+    level = [value]
+    while level := [inner for one in level for inner in _inside(one) if isinstance(inner, dict | list)]:
+        depth += 1
+    return depth
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def check_section(name: str, section: Any) -> None:

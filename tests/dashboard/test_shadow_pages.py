@@ -171,6 +171,13 @@ async def test_json_and_form_show_the_same_edits(site: Site, desired: dict[str, 
     assert '{"nav": </textarea>' in html.unescape(wrong.text)
 
 
+@pytest.mark.parametrize("depth", [11, 300, 450, 900, 100_000])
+async def test_json_that_is_too_deep_is_refused_with_its_depth(site: Site, desired: dict[str, Any], depth: int) -> None:
+    answer = await edit(site, "preview", desired, '{"a":' * depth + "1" + "}" * depth, view="json")
+    assert answer.status_code == 422
+    assert f"{depth} levels deep; at most 10" in shown(answer) or "This is not JSON" in shown(answer)
+
+
 async def test_keys_are_added_and_removed(site: Site, desired: dict[str, Any]) -> None:
     added = await edit(site, "add", desired, desired, add_key="nav.retries", add_kind="number", add_value="3")
     assert 'name="leaf:/nav/retries" value="3"' in added.text

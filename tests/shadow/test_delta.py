@@ -120,3 +120,12 @@ def test_a_patch_that_is_not_allowed_is_refused_with_the_measured_number(patch: 
 def test_a_section_past_32_kib_is_refused() -> None:
     with pytest.raises(ShadowTooLargeError, match="32769"):
         check_section("desired", {"a": "x" * (32 * 1024 - 8 + 1)})
+
+
+@pytest.mark.parametrize("depth", [11, 450, 900])
+def test_what_is_far_too_deep_is_measured_all_the_same(depth: int) -> None:
+    patch: Any = 1
+    for _ in range(depth):
+        patch = {"a": patch}
+    with pytest.raises(ShadowShapeError, match=f"^{depth} levels deep; at most 10$"):
+        check_patch(patch)
