@@ -18,7 +18,8 @@ ROLES = {"viewer": VIEWER, "operator": OPERATOR, "engineer": ENGINEER, "admin": 
 
 # Rights over more than any one device, which somebody with limits never has.
 FLEET_WIDE = {"groups:write", "dead_letters:write", "metrics:read", "users:write", "keys:write", "hooks:write"} | {
-    "audit:read"
+    "audit:read",
+    "ota:write",
 }
 
 # What a limited credential is refused although it has the right: enrolment lets in devices that are in nobody's reach.

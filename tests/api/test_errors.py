@@ -27,7 +27,7 @@ PUBLIC = {
 }
 
 # Open to programs that bring a secret of their own kind: a signature, an enrolment token, the broker's token.
-WITH_A_SECRET = ("/api/v1/hooks/", "/api/v1/mqtt/", "/api/v1/enrolment")
+WITH_A_SECRET = ("/api/v1/hooks/", "/api/v1/mqtt/", "/api/v1/enrolment", "/api/v1/ota/files/")
 
 
 def test_no_credential_is_401_with_a_challenge(server):

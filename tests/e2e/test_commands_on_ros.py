@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -54,12 +55,13 @@ def test_emergency_stop_over_rest(site: RosSite) -> None:
 def test_each_has_one_effect_or_none_and_says_which(site: RosSite, count: int) -> None:
     """Server, broker and bridge die by kill -9 at random moments while commands are sent, accepted and carried out."""
     site.robot.effects.clear()
+    run = secrets.token_hex(8)
     rng = random.Random(count)
     every = 5 if count < 100 else 10
     killed = [victim for _ in range(-(-count // every // 3)) for victim in rng.sample(VICTIMS, 3)]
     sent = []
     for number in range(count):
-        sent.append(attempt(lambda number=number: _send(site, number)))
+        sent.append(attempt(lambda number=number: _send(site, run, number)))
         if number % every == every - 1:
             time.sleep(rng.uniform(0.0, 0.2))  # a moment of the seed, not waiting for anything
             _kill(site, killed.pop())
@@ -87,7 +89,7 @@ def _check(command: dict[str, Any], effects: int) -> None:
         assert not effects, command
 
 
-def _send(site: RosSite, number: int) -> str:
+def _send(site: RosSite, run: str, number: int) -> str:
     """With a key, so that a request whose answer died with the server is still one command."""
     body = {
         "command": "mark",
@@ -95,7 +97,7 @@ def _send(site: RosSite, number: int) -> str:
         "queue": True,
         "timeout_s": 15,
     }
-    key = {"Idempotency-Key": f"{site.robot.name}-{number}"}
+    key = {"Idempotency-Key": f"{run}-{number}"}
     answer = site.server.admin.post(f"/commands/{DEVICE}", json=body, headers=key)
     assert answer.status_code == 202, answer.text
     return answer.json()["command_id"]

@@ -37,11 +37,11 @@ def simulated(server: RunningServer, robots: int, *options: str) -> Iterator[dic
 
 @pytest.mark.parametrize(
     ("robots", "kills", "at_once", "deadline_s"),
-    [(60, 1, 20, 8), pytest.param(1000, 5, 200, 40, marks=[pytest.mark.full, pytest.mark.timeout(900)])],
+    [(30, 1, 10, 6), pytest.param(1000, 5, 200, 40, marks=[pytest.mark.full, pytest.mark.timeout(900)])],
 )
 def test_waves_over_a_killed_server(robots: int, kills: int, at_once: int, deadline_s: float) -> None:
     """One end each, the simulator's own counts, and never more than max_in_progress at any instant."""
-    options = ["--update-failures", "0.06", "--update-silences", "0.04", "--update-time", "2", "--seed", "6"]
+    options = ["--update-failures", "0.06", "--update-silences", "0.04", "--update-time", "1", "--seed", "6"]
     with running_server(ROSFIT_RATE_LIMIT_PER_S="100000") as server:
         site, stores = Site(server), Stores(server)
         with simulated(server, robots, *options) as summary:
