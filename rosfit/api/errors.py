@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -65,6 +66,10 @@ _BY_STATUS: dict[int, type[RosfitError]] = {
 }
 
 
+# Litestar tells of a parameter that is not there in its detail only.
+_MISSING = re.compile(r"Missing required (?P<kind>\w+) parameter '(?P<field>[^']+)'")
+
+
 def to_rosfit_error(error: Exception) -> RosfitError:
     """Our own errors as they are; the framework's by their status; anything else is a fault of ours."""
     match error:
@@ -108,6 +113,8 @@ def _lacks_body(error: ValidationException) -> bool:
 
 
 def _field_errors(error: ValidationException) -> tuple[FieldError, ...]:
+    if missing := _MISSING.match(error.detail):
+        return (FieldError(missing["field"], f"this {missing['kind']} parameter is required"),)
     extra = error.extra if isinstance(error.extra, list) else []
     return tuple(
         FieldError(str(entry.get("key", "")), str(entry.get("message", "")))

@@ -343,3 +343,8 @@ def test_jwks_holds_no_private_key(server):
 def test_readyz_names_each_dependency(server):
     checks = server.anonymous().get("//readyz").json()["checks"]
     assert checks == {"database": "ok", "redis": "ok", "broker": "ok", "objects": "ok"}
+
+
+def test_a_missing_parameter_is_named(admin):
+    problem = assert_problem(admin.get("/telemetry/bot-01/series", params={"stream": "s"}), 422)
+    assert problem["errors"] == [{"field": "field", "message": "this query parameter is required"}]

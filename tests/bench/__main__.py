@@ -69,10 +69,13 @@ def main() -> None:
     before = machine()
     with running_server(ROSFIT_RATE_LIMIT_PER_S="1000000") as server:
         figures = asyncio.run(measure(Site(server), options.quick))
+    # What was measured stays if a later part fails.
+    write(options.out, before, figures)
     say("authentication on against off, and revoke → disconnect")
     figures.access = asyncio.run(access.measure(2.0 if options.quick else 16.0, 5 if options.quick else 40))
     if not options.no_bridge:
         figures.bridge = bridge(options.quick)
+        write(options.out, before, figures)
         figures.driving = way_down(options.quick)
     write(options.out, before, figures)
     print(options.out.read_text())

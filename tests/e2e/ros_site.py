@@ -124,7 +124,8 @@ class Driver:
         self._thread = threading.Thread(target=self._run, daemon=True)
         site.robot.velocities.clear()
         self._thread.start()
-        until(lambda: len([v for v in site.robot.velocities if v[1]]) > 5)
+        # A server that was killed again and again comes back after ever longer pauses.
+        until(lambda: len([v for v in site.robot.velocities if v[1]]) > 5, 60)
 
     def let_go(self) -> None:
         self._over.set()
