@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import psycopg
 import websockets
@@ -51,20 +52,22 @@ async def measure(site: Site, per_s: float, seconds: float) -> Latency:
 
 
 async def _until_committed(site: Site, stop: asyncio.Event) -> list[float]:
-    """Looks every 2 ms for new rows, which are there for others once PostgreSQL has flushed their commit."""
+    """Looks every 2 ms for new rows, which are there for others once PostgreSQL has flushed their commit.
+
+    A device's rows come in order, so each look starts where the last one ended and costs the server next to nothing.
+    """
     found: list[float] = []
-    began = time.time() + WARM_UP_S
-    seen = -1
+    newest, seen = datetime.fromtimestamp(time.time() + WARM_UP_S, UTC), -1
     async with await psycopg.AsyncConnection.connect(site.database_url, autocommit=True) as connection:
         while not stop.is_set():
             cursor = await connection.execute(
-                "SELECT seq, (payload->>'sent_us')::int8 FROM telemetry WHERE device_id = %s AND stream = 'load'"
-                " AND time > now() - interval '30 s' AND payload->>'sent_us' > %s AND seq > %s",
-                [TIMED, str(int(began * 1e6)), seen],
+                "SELECT seq, time, (payload->>'sent_us')::int8 FROM telemetry"
+                " WHERE device_id = %s AND stream = 'load' AND time >= %s AND seq > %s ORDER BY seq",
+                [TIMED, newest, seen],
             )
             arrived_us = time.time_ns() / 1000
-            for seq, sent_us in await cursor.fetchall():
-                seen = max(seen, seq)
+            for seq, at, sent_us in await cursor.fetchall():
+                newest, seen = at, seq
                 found.append((arrived_us - sent_us) / 1000)
             await asyncio.sleep(0.002)
     return found
