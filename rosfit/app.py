@@ -92,12 +92,14 @@ async def serve(settings: Settings, endpoints: Endpoints, *, demo: bool, stop: a
     async with wire(settings, endpoints) as wired:
         server = _Server(secure(_uvicorn_config(make_app(wired.edge, stop), settings), settings))
         serving = asyncio.create_task(server.serve())
-        await server.listening.wait()
-        async with _demo_robots(settings) if demo else contextlib.nullcontext():
-            _greet(settings, wired)
-            await _until_stopped(stop, serving, wired.tasks)
-        server.should_exit = True
-        await serving
+        try:
+            await server.listening.wait()
+            async with _demo_robots(settings) if demo else contextlib.nullcontext():
+                _greet(settings, wired)
+                await _until_stopped(stop, serving, wired.tasks)
+        finally:
+            server.should_exit = True
+            await serving
 
 
 @contextlib.asynccontextmanager
