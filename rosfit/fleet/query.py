@@ -4,7 +4,9 @@
 
 Terms stand side by side and all must hold; `a,b` means either; a minus in front means not; a word that is no
 term is looked for in id and name. Comparisons: `:` and `=` (equal), `!=`, `<`, `<=`, `>`, `>=`. `age` is the time
-since the device was last heard, such as `age > 5m`.
+since the device was last heard, such as `age > 5m`. `shadow.desired.…` and `shadow.reported.…` are leaves of the
+default shadow; `shadow.state` and `shadow.pending` tell of all shadows of a device whether, and for how long, what it
+reports is not what is desired.
 """
 
 from __future__ import annotations
@@ -20,6 +22,19 @@ from rosfit.kernel.errors import BadRequestError
 
 LENGTH_LIMIT = 2_000
 
+_SHADOW = "(SELECT s.{} FROM shadows s WHERE s.device_id = d.device_id AND s.name = 'default')"
+_DOCUMENTS = {
+    "metadata": "d.metadata",
+    "firmware": "d.firmware",
+    "shadow.desired": _SHADOW.format("desired"),
+    "shadow.reported": _SHADOW.format("reported"),
+}
+# As `Drift.state` has it.
+_SHADOW_STATE = """(
+    SELECT CASE WHEN NOT coalesce(bool_or(s.desired IS NOT NULL), false) THEN 'none'
+                WHEN min(s.pending_since) IS NULL THEN 'in_sync'
+                WHEN bool_or(s.reported IS NOT NULL) THEN 'pending' ELSE 'never' END
+    FROM shadows s WHERE s.device_id = d.device_id AND s.version > 0)"""
 _COLUMNS = {
     "id": "d.device_id",
     "device_id": "d.device_id",
@@ -27,9 +42,19 @@ _COLUMNS = {
     "status": "d.status",
     "type": "d.type",
     "reason": "d.status_reason",
+    "shadow.state": _SHADOW_STATE,
 }
-_DOCUMENTS = {"metadata": "d.metadata", "firmware": "d.firmware"}
+_NUMBERS = {
+    "battery": "v.battery",
+    "age": "extract(epoch FROM now() - v.last_seen)",
+    "shadow.pending": "extract(epoch FROM now() - (SELECT min(s.pending_since) FROM shadows s"
+    " WHERE s.device_id = d.device_id))",
+}
+_TIMES = {"age", "shadow.pending"}
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "": 1}
+
+# What PostgreSQL reads as one without effort; an exponent may ask for a number of a million digits.
+_JSON_NUMBER = re.compile(r"-?(0|[1-9]\d{0,30})(\.\d{1,30})?")
 
 _TERM = re.compile(
     r"""\s*(?P<not>-)?
@@ -89,12 +114,15 @@ def _term(match: re.Match[str]) -> Term:
 
 
 def field_names() -> list[str]:
-    return sorted({*_COLUMNS, "tag", "group", "battery", "age", "metadata.…", "firmware.…"})
+    return sorted({*_COLUMNS, *_NUMBERS, "tag", "group", *(f"{document}.…" for document in _DOCUMENTS)})
 
 
 def is_field(key: str) -> bool:
-    head, _, rest = key.partition(".")
-    return key in {*_COLUMNS, "tag", "group", "battery", "age"} or (head in _DOCUMENTS and bool(rest))
+    return key in {*_COLUMNS, *_NUMBERS, "tag", "group"} or _document_of(key) is not None
+
+
+def _document_of(key: str) -> str | None:
+    return next((document for document in _DOCUMENTS if key.startswith(f"{document}.")), None)
 
 
 def groups_in(terms: list[Term]) -> list[str]:
@@ -131,11 +159,11 @@ def _condition(term: Term, groups: Mapping[str, Condition]) -> Condition:
         return _equality(term, lambda value: sql.SQL("d.tags @> ARRAY[{}]::text[]").format(literal(value)))
     if term.key == "group":
         return _equality(term, lambda value: groups[value])
-    if term.key in {"battery", "age"}:
+    if term.key in _NUMBERS:
         return _number_condition(term)
-    head, _, path = term.key.partition(".")
-    if head in _DOCUMENTS:
-        return document_condition(term, sql.SQL(_DOCUMENTS[head]), path.split("."))
+    if (document := _document_of(term.key)) is not None:
+        path = term.key.removeprefix(f"{document}.").split(".")
+        return document_condition(term, sql.SQL(_DOCUMENTS[document]), path)
     column = sql.SQL(_COLUMNS[term.key])
     if term.op in {"<", ">", "<=", ">="}:
         raise QueryError(f"{term.key} is text: compare it with : = or !=")
@@ -159,8 +187,8 @@ def _equality(term: Term, equal: Callable[[str], Condition]) -> Condition:
 
 
 def _number_condition(term: Term) -> Condition:
-    column = sql.SQL("v.battery" if term.key == "battery" else "extract(epoch FROM now() - v.last_seen)")
-    number = _seconds(term.value) if term.key == "age" else _number(term.value)
+    column = sql.SQL(_NUMBERS[term.key])
+    number = _seconds(term.value) if term.key in _TIMES else _number(term.value)
     return sql.SQL("{} {} {}").format(column, _operator(term.op), literal(number))
 
 
@@ -186,8 +214,16 @@ def document_condition(term: Term, document: Condition, path: list[str]) -> Cond
     """A leaf of a JSON document: numbers compare as numbers, true and false as such, all else as text."""
     found = sql.SQL("({} #> {})").format(document, literal(path))
     if term.op in {"<", ">", "<=", ">="}:
-        return sql.SQL("(jsonb_typeof({0}) = 'number' AND ({0})::numeric {1} {2})").format(
+        # Not AND, whose sides come in any order: what is no number cannot be cast to one.
+        return sql.SQL("CASE WHEN jsonb_typeof({0}) = 'number' THEN ({0})::numeric {1} {2} ELSE false END").format(
             found, _operator(term.op), literal(_number(term.value))
         )
-    text = sql.SQL("({} #>> {})").format(document, literal(path))
-    return _equality(term, lambda value: sql.SQL("{} = {}").format(text, literal(value)))
+    return _equality(term, lambda value: _leaf_equals(document, path, value))
+
+
+def _leaf_equals(document: Condition, path: list[str], value: str) -> Condition:
+    same_text = sql.SQL("{} #>> {} = {}").format(document, literal(path), literal(value))
+    if not _JSON_NUMBER.fullmatch(value):
+        return same_text
+    same_number = sql.SQL("({} #> {}) = {}::jsonb").format(document, literal(path), literal(value))
+    return any_of([same_text, same_number])
