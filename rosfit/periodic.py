@@ -41,12 +41,14 @@ class Periodic:
         heartbeat_timeout_s: float,
         access: BrokerAccess | None,
         objects: ObjectStore,
+        shadow_history_limit: int,
     ) -> None:
         self._open_work = open_work
         self._vitals = vitals
         self._timeout_s = heartbeat_timeout_s
         self._access = access
         self._objects = objects
+        self._shadow_history_limit = shadow_history_limit
 
     async def write_vitals(self) -> None:
         """In every process: what its slots heard."""
@@ -103,7 +105,7 @@ class Periodic:
         async with self._open_work() as work:
             await accounts.delete_expired(work)
             await dead_letters.trim(work)
-            await shadow.trim(work)
+            await shadow.trim(work, self._shadow_history_limit)
 
     async def _sweep_objects(self) -> None:
         if swept := await artifacts.sweep(self._open_work, self._objects):

@@ -254,6 +254,7 @@ class Settings(BaseSettings):
     blob_limit_bytes: int = _limit("bytes above 0", "Largest blob.", 8_388_608)
     json_depth_limit: int = _limit("a whole number above 0", "Deepest nesting of a payload.", 32)
     stream_segments_limit: int = _limit("a whole number above 0", "Longest stream name, in path segments.", 8)
+    shadow_history_limit: int = _limit("a whole number above 0", "Versions kept of each shadow.", 1_000)
     layouts: Annotated[
         tuple[dict[str, Any], ...], NoDecode, BeforeValidator(_parse_json), AfterValidator(_layouts)
     ] = _setting(

@@ -24,6 +24,7 @@ from rosfit.handler.decode import Decoder
 from rosfit.handler.hot import LatestValues, VitalsBook
 from rosfit.handler.ingest import Ingest
 from rosfit.handler.leases import hold_lease
+from rosfit.handler.writer import Handlers
 from rosfit.infra.embedded.broker_accounts import hash_password
 from rosfit.infra.mqtt import IngestSession, check_broker
 from rosfit.infra.objects import open_objects
@@ -51,9 +52,11 @@ from rosfit.ota import progress
 from rosfit.ota.dispatch import UpdateDispatcher
 from rosfit.periodic import Periodic
 from rosfit.protocol.envelope import Limits, Message
+from rosfit.protocol.errors import BadMessageError
 from rosfit.protocol.layouts import Layouts
 from rosfit.protocol.topics import INGEST_FILTER, Kind, Route
 from rosfit.settings import Settings
+from rosfit.shadow import reports
 from rosfit.shadow import service as shadow
 from rosfit.shadow.models import DEFAULT_NAME
 from rosfit.shadow.telling import ShadowTeller
@@ -183,13 +186,15 @@ class _Parts:
             latest=self._latest,
             vitals=self._vitals,
             metrics=self._metrics,
-            ordered={
-                Kind.COMMAND_RESPONSE: _take_response,
-                Kind.SHADOW_REPORTED: self._take_report,
-                Kind.SHADOW_GET: self._tell_shadow,
-                Kind.OTA_PROGRESS: _take_update_report,
-                Kind.OTA_RESULT: _take_update_report,
-            },
+            handlers=Handlers(
+                ordered={
+                    Kind.COMMAND_RESPONSE: _take_response,
+                    Kind.SHADOW_GET: self._tell_shadow,
+                    Kind.OTA_PROGRESS: _take_update_report,
+                    Kind.OTA_RESULT: _take_update_report,
+                },
+                batched={Kind.SHADOW_REPORTED: self._take_shadow_reports},
+            ),
         )
         self._publisher = BrokerPublisher(endpoints.mqtt_url)
         self._teller = ShadowTeller(self._open_work, self._publisher)
@@ -205,6 +210,7 @@ class _Parts:
             settings.heartbeat_timeout_s,
             endpoints.broker_accounts,
             self._objects,
+            settings.shadow_history_limit,
         )
         self.edge: Edge
 
@@ -292,11 +298,25 @@ class _Parts:
             *((f"slot-{slot}", self._hold_slot(slot)) for slot in range(self._settings.ingest_slots)),
         ]
 
-    async def _take_report(self, work: Work, route: Route, message: Message) -> None:
-        name = route.name or DEFAULT_NAME
-        accepted, answer = await shadow.take_report(work, route.device_id, name, message.payload)
-        what = "reported/accepted" if accepted else "reported/rejected"
-        self._answer_after(work, route.device_id, name, what, answer)
+    async def _take_shadow_reports(
+        self, work: Work, messages: Sequence[tuple[Route, Message]]
+    ) -> list[BadMessageError | None]:
+        incoming = [
+            reports.Incoming(route.device_id, route.name or DEFAULT_NAME, message.payload)
+            for route, message in messages
+        ]
+        outcomes = await reports.take(work, incoming)
+
+        async def tell() -> None:
+            for one, outcome in zip(incoming, outcomes, strict=True):
+                if isinstance(outcome, reports.Outcome):
+                    what = "reported/accepted" if outcome.accepted else "reported/rejected"
+                    self._teller.answer(one.device_id, one.name, what, outcome.answer)
+                    if outcome.synced_s is not None:
+                        self._metrics.shadow_sync_seconds.observe(outcome.synced_s)
+
+        work.then(tell)
+        return [outcome if isinstance(outcome, BadMessageError) else None for outcome in outcomes]
 
     async def _tell_shadow(self, work: Work, route: Route, message: Message) -> None:
         name = route.name or DEFAULT_NAME

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
@@ -16,13 +16,12 @@ from rosfit.handler.hot import LatestValues, VitalsBook
 from rosfit.handler.live import Live
 from rosfit.handler.marks import Marks, SlotTakenError
 from rosfit.handler.pending import Pending
-from rosfit.handler.writer import Attempt, OrderedHandler, Outcome, Writer
+from rosfit.handler.writer import Attempt, Handlers, Outcome, Writer
 from rosfit.kernel.errors import InvalidError, UnavailableError
 from rosfit.kernel.feed import Feed
 from rosfit.kernel.metrics import Metrics
 from rosfit.kernel.ports import MessageSource
 from rosfit.kernel.work import Work
-from rosfit.protocol.topics import Kind
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +52,7 @@ class Ingest:
         latest: LatestValues,
         vitals: VitalsBook,
         metrics: Metrics,
-        ordered: Mapping[Kind, OrderedHandler],
+        handlers: Handlers,
     ) -> None:
         self._open_work = open_work
         self._decoder = decoder
@@ -61,7 +60,7 @@ class Ingest:
         self._latest = latest
         self._vitals = vitals
         self._metrics = metrics
-        self._ordered = ordered
+        self._handlers = handlers
 
     async def run(self, source: MessageSource, slot: int) -> None:
         """Until cancelled. What was not committed stays with the broker. Raises SlotTakenError."""
@@ -73,7 +72,7 @@ class Ingest:
 
     async def replay(self, parsed: Parsed, work: Work) -> Outcome:
         """Take one message again, in the caller's unit of work."""
-        outcome = await Writer(None, self._ordered).write(work, [parsed], Attempt(careful=True))
+        outcome = await Writer(None, self._handlers).write(work, [parsed], Attempt(careful=True))
         work.then(self._after_replay(outcome))
         return outcome
 
@@ -114,7 +113,7 @@ class Ingest:
         await self._until_done(marks.claim, "claiming a slot")
         # Another process may have written what this one has not seen.
         self._latest.distrust()
-        writer = Writer(marks, self._ordered)
+        writer = Writer(marks, self._handlers)
         while True:
             messages = await pending.take(BATCH_MESSAGES, BATCH_BYTES)
             started = time.perf_counter()

@@ -25,6 +25,17 @@ from rosfit.telemetry.models import NewAlert, NewLog, Sample
 
 # Handles a message whose order per device matters, under a savepoint of its own. Raises BadMessageError.
 OrderedHandler = Callable[[Work, Route, Message], Awaitable[None]]
+Ordered = tuple[Parsed, Route, Message]
+
+# Handles all messages of a kind in a batch at once, in their order; tells of each what is wrong with it, or None.
+BatchHandler = Callable[[Work, Sequence[tuple[Route, Message]]], Awaitable[Sequence[BadMessageError | None]]]
+
+
+class Handlers(msgspec.Struct, frozen=True):
+    """Who handles shadow, command and update messages. Batches go first."""
+
+    ordered: Mapping[Kind, OrderedHandler]
+    batched: Mapping[Kind, BatchHandler]
 
 Row = TypeVar("Row", Sample, NewLog, NewAlert)
 Insert = Callable[[psycopg.AsyncConnection[tuple[object, ...]], list[Row]], Awaitable[int]]
@@ -49,11 +60,9 @@ class Outcome(msgspec.Struct):
 
 
 class Writer:
-    """`ordered` names who handles shadow, command and update messages."""
-
-    def __init__(self, marks: Marks | None, ordered: Mapping[Kind, OrderedHandler]) -> None:
+    def __init__(self, marks: Marks | None, handlers: Handlers) -> None:
         self._marks = marks
-        self._ordered = ordered
+        self._handlers = handlers
 
     async def write(self, work: Work, messages: Sequence[Parsed], attempt: Attempt | None = None) -> Outcome:
         """Write a batch; the caller commits. Every statement here is safe to run again after a rollback."""
@@ -107,14 +116,38 @@ class Writer:
         return stored
 
     async def _handle_ordered(self, work: Work, batch: Batch) -> None:
+        for kind, handle_batch in self._handlers.batched.items():
+            if same_kind := [one for one in batch.ordered if one[1].kind is kind]:
+                await self._handle_batch(work, batch, handle_batch, same_kind)
         for parsed, route, message in batch.ordered:
-            handler = self._ordered.get(route.kind)
+            if route.kind in self._handlers.batched:
+                continue
+            handler = self._handlers.ordered.get(route.kind)
             try:
                 if handler is None:
                     raise BadMessageError("no_handler", f"this version does nothing with {route.kind.value}")
-                async with work.connection.transaction():
+                async with work.part():
                     await handler(work, route, message)
             except BadMessageError as bad:
+                batch.reject(parsed, bad)
+            except psycopg.DataError as error:
+                batch.reject(parsed, _not_storable(error))
+
+    async def _handle_batch(self, work: Work, batch: Batch, handle: BatchHandler, messages: Sequence[Ordered]) -> None:
+        """All at once; if PostgreSQL refuses something, in halves until what it refuses stands alone."""
+        try:
+            async with work.part():
+                outcomes = await handle(work, [(route, message) for _, route, message in messages])
+        except psycopg.DataError as error:
+            if len(messages) == 1:
+                batch.reject(messages[0][0], _not_storable(error))
+                return
+            middle = len(messages) // 2
+            await self._handle_batch(work, batch, handle, messages[:middle])
+            await self._handle_batch(work, batch, handle, messages[middle:])
+            return
+        for (parsed, _, _), bad in zip(messages, outcomes, strict=True):
+            if bad is not None:
                 batch.reject(parsed, bad)
 
     async def _write_dead_letters(self, work: Work, batch: Batch, *, unanswered: bool) -> None:
@@ -132,6 +165,10 @@ class Writer:
         if self._marks is not None:
             anonymous = [parsed for parsed in fresh if parsed.is_anonymous]
             await self._marks.write(work, [*anonymous, *batch.rejected], _newest_packet_id(messages))
+
+
+def _not_storable(error: psycopg.DataError) -> BadMessageError:
+    return BadMessageError("not_storable", f"PostgreSQL cannot store it: {error}")
 
 
 def _newest_packet_id(messages: Sequence[Parsed]) -> int | None:
@@ -153,8 +190,7 @@ async def _insert(
             return rows, await insert(work.connection, rows)
     except psycopg.DataError as error:
         if len(rows) == 1:
-            reason = BadMessageError("not_storable", f"PostgreSQL cannot store it: {error}")
-            batch.reject(batch.sources[id(rows[0])], reason)
+            batch.reject(batch.sources[id(rows[0])], _not_storable(error))
             return [], 0
         middle = len(rows) // 2
         first, first_new = await _insert(work, batch, rows[:middle], insert, careful)

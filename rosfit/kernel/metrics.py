@@ -46,6 +46,12 @@ class Metrics:
         self.stopped_deployments = Gauge(
             "rosfit_deployments_stopped", "Deployments that their failure threshold has stopped", registry=registry
         )
+        self.shadow_sync_seconds = Histogram(
+            "rosfit_shadow_sync_seconds",
+            "From a change of desired until the device has reported it",
+            buckets=(*_LATENCY_S, 30, 60, 300, 1800, 3600, 86_400),
+            registry=registry,
+        )
         self.websockets = Gauge("rosfit_websocket_connections", "Open WebSocket connections", registry=registry)
         self.websocket_messages = Counter(
             "rosfit_websocket_messages_sent", "Messages sent to WebSocket clients", registry=registry

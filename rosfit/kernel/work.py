@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from psycopg import AsyncConnection
@@ -25,6 +25,17 @@ class Work:
     def then(self, action: Callable[[], Awaitable[None]]) -> None:
         """Run `action` after the commit; it must be safe to lose, since the process may die before it."""
         self.after_commit.append(action)
+
+    @asynccontextmanager
+    async def part(self) -> AsyncIterator[None]:
+        """A savepoint: what fails inside leaves nothing in the database, and nothing to announce."""
+        events, actions = len(self.events), len(self.after_commit)
+        try:
+            async with self.connection.transaction():
+                yield
+        except BaseException:
+            del self.events[events:], self.after_commit[actions:]
+            raise
 
 
 OpenWork = Callable[[], AbstractAsyncContextManager[Work]]

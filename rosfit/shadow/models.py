@@ -15,20 +15,28 @@ Section = Literal["desired", "reported"]
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """The row, held for a change. Sections are None where there is none."""
+    """The row. Sections are None where there is none.
 
-    version: int
-    desired: dict[str, Any] | None
-    reported: dict[str, Any] | None
-    desired_metadata: dict[str, Any]
-    reported_metadata: dict[str, Any]
-    last_seq: int | None
-    updated_at: WireTime
-    pending_since: WireTime | None
+    `desired` is what layers and the device's `own` values make together. `sync_s`: how long it last took from a change
+    of desired until the device had it. `at`: the database's time when this was read.
+    """
+
+    at: WireTime
+    version: int = 0
+    desired: dict[str, Any] | None = None
+    reported: dict[str, Any] | None = None
+    own: dict[str, Any] | None = None
+    desired_metadata: dict[str, Any] = {}
+    reported_metadata: dict[str, Any] = {}
+    own_metadata: dict[str, Any] = {}
+    last_seq: int | None = None
+    updated_at: WireTime = ""
+    pending_since: WireTime | None = None
+    sync_s: float | None = None
 
 
 class Shadow(msgspec.Struct, frozen=True):
-    """`state` has `desired`, `reported` and `delta` where there are any."""
+    """`state` has `desired`, `reported` and `delta` where there are any. `sync_s` is of the last change to arrive."""
 
     device_id: str
     name: str
@@ -37,6 +45,7 @@ class Shadow(msgspec.Struct, frozen=True):
     state: dict[str, Any]
     metadata: dict[str, Any]
     pending_since: WireTime | None = None
+    sync_s: float | None = None
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -55,6 +64,21 @@ class Report(msgspec.Struct, frozen=True):
     client_token: str | None = None
     version: int | None = None
     seq: int | None = None
+
+
+class Written(msgspec.Struct, frozen=True):
+    """A new version of a shadow: which section it changed, and whether the device is to hear of it."""
+
+    device_id: str
+    name: str
+    stored: Stored
+    section: Section
+    author: str
+    reason: str | None = None
+
+    @property
+    def told(self) -> bool:
+        return self.section == "desired"
 
 
 class Version(msgspec.Struct, frozen=True):

@@ -1,14 +1,20 @@
--- name: make_shadow
-INSERT INTO shadows (device_id, name) VALUES (%(device_id)s, %(name)s) ON CONFLICT DO NOTHING
+-- name: make_shadows
+INSERT INTO shadows (device_id, name)
+SELECT device_id, name FROM unnest(%(device_ids)s::text[], %(names)s::text[]) AS n(device_id, name)
+ORDER BY device_id, name
+ON CONFLICT DO NOTHING
 
--- name: lock_shadow
-SELECT version, desired, reported, desired_metadata, reported_metadata, last_seq, wire_time(updated_at) AS updated_at,
-       wire_time(pending_since) AS pending_since
-FROM shadows WHERE device_id = %(device_id)s AND name = %(name)s FOR UPDATE
+-- name: hold_shadows
+SELECT device_id, name, version, desired, reported, own, desired_metadata, reported_metadata, own_metadata, last_seq,
+       wire_time(updated_at) AS updated_at, wire_time(pending_since) AS pending_since, sync_s, wire_time(now()) AS at
+FROM shadows
+WHERE (device_id, name) IN (SELECT * FROM unnest(%(device_ids)s::text[], %(names)s::text[]))
+ORDER BY device_id, name
+FOR UPDATE
 
 -- name: get_shadow
-SELECT version, desired, reported, desired_metadata, reported_metadata, last_seq, wire_time(updated_at) AS updated_at,
-       wire_time(pending_since) AS pending_since
+SELECT version, desired, reported, own, desired_metadata, reported_metadata, own_metadata, last_seq,
+       wire_time(updated_at) AS updated_at, wire_time(pending_since) AS pending_since, sync_s, wire_time(now()) AS at
 FROM shadows WHERE device_id = %(device_id)s AND name = %(name)s
 
 -- name: list_names
@@ -21,18 +27,22 @@ FROM shadows
 WHERE device_id = ANY(%(device_ids)s) AND version > 0
 GROUP BY device_id
 
--- name: write_shadow
-WITH written AS (
-    UPDATE shadows
-    SET version = %(version)s, desired = %(desired)s, reported = %(reported)s,
-        desired_metadata = %(desired_metadata)s, reported_metadata = %(reported_metadata)s,
-        last_seq = coalesce(%(last_seq)s, last_seq), updated_at = now(),
-        pending_since = CASE WHEN %(differs)s THEN coalesce(pending_since, now()) END,
-        desired_due = desired_due OR %(told)s, delta_due = (delta_due OR %(told)s) AND %(differs)s
-    WHERE device_id = %(device_id)s AND name = %(name)s
-)
+-- name: write_shadows
+UPDATE shadows s
+SET version = n.version, desired = n.desired, reported = n.reported, own = n.own,
+    desired_metadata = n.desired_metadata, reported_metadata = n.reported_metadata, own_metadata = n.own_metadata,
+    last_seq = n.last_seq, updated_at = now(), pending_since = n.pending_since, sync_s = n.sync_s,
+    desired_due = s.desired_due OR n.told, delta_due = (s.delta_due OR n.told) AND n.pending_since IS NOT NULL
+FROM json_to_recordset(%(rows)s) AS n(device_id text, name text, version bigint, desired jsonb, reported jsonb, own jsonb,
+    desired_metadata jsonb, reported_metadata jsonb, own_metadata jsonb, last_seq bigint, pending_since timestamptz,
+    sync_s float8, told boolean)
+WHERE s.device_id = n.device_id AND s.name = n.name
+
+-- name: insert_history
 INSERT INTO shadow_history (device_id, name, version, author, reason, section, desired, reported)
-VALUES (%(device_id)s, %(name)s, %(version)s, %(author)s, %(reason)s, %(section)s, %(desired)s, %(reported)s)
+SELECT device_id, name, version, author, reason, section, desired, reported
+FROM json_to_recordset(%(rows)s) AS n(device_id text, name text, version bigint, author text, reason text, section text,
+                                      desired jsonb, reported jsonb)
 
 -- name: ask_delta
 UPDATE shadows SET delta_due = pending_since IS NOT NULL WHERE device_id = %(device_id)s AND name = %(name)s
@@ -48,13 +58,15 @@ LIMIT %(limit)s
 SELECT version, wire_time(at) AS at, author, reason, section, desired, reported
 FROM shadow_history WHERE device_id = %(device_id)s AND name = %(name)s AND version = %(version)s
 
--- name: get_answer
-SELECT digest, answer FROM shadow_answers
-WHERE device_id = %(device_id)s AND name = %(name)s AND client_token = %(client_token)s
+-- name: known_answers
+SELECT device_id, name, client_token, digest, answer FROM shadow_answers
+WHERE (device_id, name, client_token) IN (
+    SELECT * FROM unnest(%(device_ids)s::text[], %(names)s::text[], %(client_tokens)s::text[]))
 
--- name: keep_answer
+-- name: keep_answers
 INSERT INTO shadow_answers (device_id, name, client_token, digest, answer)
-VALUES (%(device_id)s, %(name)s, %(client_token)s, %(digest)s, %(answer)s)
+SELECT device_id, name, client_token, digest, answer
+FROM json_to_recordset(%(rows)s) AS n(device_id text, name text, client_token text, digest text, answer jsonb)
 ON CONFLICT (device_id, name, client_token) DO UPDATE
 SET digest = excluded.digest, answer = excluded.answer, at = now()
 
@@ -76,3 +88,9 @@ FOR UPDATE OF s SKIP LOCKED
 -- name: told
 UPDATE shadows SET desired_due = false, delta_due = delta_due AND NOT %(connected)s
 WHERE device_id = %(device_id)s AND name = %(name)s
+
+-- name: layers_below
+SELECT m.device_id, l.name, l.desired, l.metadata
+FROM shadow_layer_members m JOIN shadow_layers l USING (layer_id)
+WHERE (m.device_id, l.name) IN (SELECT * FROM unnest(%(device_ids)s::text[], %(names)s::text[]))
+ORDER BY l.group_id IS NOT NULL, l.priority, l.layer_id

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
-from psycopg.types.json import Jsonb
 
 from rosfit.kernel.queries import load_queries
-from rosfit.shadow.models import Drift, Due, Section, Stored, Version
+from rosfit.shadow.models import Drift, Due, Stored, Version, Written
+from rosfit.shadow.overlay import Layer
 
 QUERIES = load_queries("rosfit.shadow")
 
 Connection = AsyncConnection[Any]
+
+# (device_id, name), and with the client_token of a report.
+Key = tuple[str, str]
+Token = tuple[str, str, str]
+
+
+class Answer(NamedTuple):
+    """What was answered to a report, and the digest by which the same report is known again."""
+
+    digest: str
+    answer: dict[str, Any]
 
 
 async def _all(connection: Connection, query: str, **values: Any) -> list[dict[str, Any]]:
@@ -22,13 +34,15 @@ async def _all(connection: Connection, query: str, **values: Any) -> list[dict[s
     return await (await cursor.execute(QUERIES[query], values)).fetchall()
 
 
-async def lock_shadow(connection: Connection, device_id: str, name: str) -> Stored:
-    """The shadow, made where there is none, held until the end of the transaction."""
-    rows = await _all(connection, "lock_shadow", device_id=device_id, name=name)
-    if not rows:
-        await connection.execute(QUERIES["make_shadow"], {"device_id": device_id, "name": name})
-        rows = await _all(connection, "lock_shadow", device_id=device_id, name=name)
-    return msgspec.convert(rows[0], Stored)
+async def hold_shadows(connection: Connection, keys: Iterable[Key]) -> dict[Key, Stored]:
+    """The shadows, made where there are none, held until the end of the transaction; always in the same order."""
+    wanted = sorted(set(keys))
+    values = {"device_ids": [device_id for device_id, _ in wanted], "names": [name for _, name in wanted]}
+    rows = await _all(connection, "hold_shadows", **values)
+    if len(rows) < len(wanted):
+        await connection.execute(QUERIES["make_shadows"], values)
+        rows = await _all(connection, "hold_shadows", **values)
+    return {(row["device_id"], row["name"]): msgspec.convert(row, Stored) for row in rows}
 
 
 async def get_shadow(connection: Connection, device_id: str, name: str) -> Stored | None:
@@ -44,41 +58,36 @@ async def drifts(connection: Connection, device_ids: list[str]) -> list[Drift]:
     return msgspec.convert(await _all(connection, "drifts", device_ids=device_ids), list[Drift])
 
 
-async def write_shadow(
-    connection: Connection,
-    device_id: str,
-    name: str,
-    stored: Stored,
-    *,
-    differs: bool,
-    told: bool,
-    section: Section,
-    author: str,
-    reason: str | None,
-) -> None:
-    """A new version and its place in the history. `told`: the device is to hear of it."""
-
-    def json(value: Any) -> Jsonb | None:
-        return None if value is None else Jsonb(value)
-
-    await connection.execute(
-        QUERIES["write_shadow"],
+async def write_shadows(connection: Connection, written: Sequence[Written]) -> None:
+    """New versions, several of one shadow in their order, and their places in the history."""
+    if not written:
+        return
+    newest = {(one.device_id, one.name): one for one in written}
+    told = {(one.device_id, one.name) for one in written if one.told}
+    rows = [
+        {"device_id": device_id, "name": name, "told": (device_id, name) in told, **msgspec.structs.asdict(one.stored)}
+        for (device_id, name), one in newest.items()
+    ]
+    await connection.execute(QUERIES["write_shadows"], {"rows": _json(rows)})
+    versions = [
         {
-            "device_id": device_id,
-            "name": name,
-            "version": stored.version,
-            "desired": json(stored.desired),
-            "reported": json(stored.reported),
-            "desired_metadata": json(stored.desired_metadata),
-            "reported_metadata": json(stored.reported_metadata),
-            "last_seq": stored.last_seq,
-            "differs": differs,
-            "told": told,
-            "section": section,
-            "author": author,
-            "reason": reason,
-        },
-    )
+            "device_id": one.device_id,
+            "name": one.name,
+            "version": one.stored.version,
+            "author": one.author,
+            "reason": one.reason,
+            "section": one.section,
+            "desired": one.stored.desired,
+            "reported": one.stored.reported,
+        }
+        for one in written
+    ]
+    await connection.execute(QUERIES["insert_history"], {"rows": _json(versions)})
+
+
+def _json(rows: list[Any]) -> str:
+    """Rows as one JSON parameter."""
+    return msgspec.json.encode(rows).decode()
 
 
 async def ask_delta(connection: Connection, device_id: str, name: str) -> None:
@@ -97,19 +106,23 @@ async def get_version(connection: Connection, device_id: str, name: str, version
     return msgspec.convert(rows[0], Version) if rows else None
 
 
-async def get_answer(
-    connection: Connection, device_id: str, name: str, client_token: str
-) -> tuple[str, dict[str, Any]] | None:
-    """(digest of the report, the answer it got)."""
-    rows = await _all(connection, "get_answer", device_id=device_id, name=name, client_token=client_token)
-    return (rows[0]["digest"], rows[0]["answer"]) if rows else None
+async def known_answers(connection: Connection, tokens: Iterable[Token]) -> dict[Token, Answer]:
+    wanted = sorted(set(tokens))
+    device_ids, names, client_tokens = zip(*wanted, strict=True) if wanted else ((), (), ())
+    values = {"device_ids": list(device_ids), "names": list(names), "client_tokens": list(client_tokens)}
+    rows = await _all(connection, "known_answers", **values) if wanted else []
+    return {
+        (row["device_id"], row["name"], row["client_token"]): Answer(row["digest"], row["answer"]) for row in rows
+    }
 
 
-async def keep_answer(
-    connection: Connection, device_id: str, name: str, client_token: str, digest: str, answer: dict[str, Any]
-) -> None:
-    values = {"device_id": device_id, "name": name, "client_token": client_token, "digest": digest}
-    await connection.execute(QUERIES["keep_answer"], values | {"answer": Jsonb(answer)})
+async def keep_answers(connection: Connection, answers: Mapping[Token, Answer]) -> None:
+    rows = [
+        {"device_id": device_id, "name": name, "client_token": client_token, **answer._asdict()}
+        for (device_id, name, client_token), answer in sorted(answers.items())
+    ]
+    if rows:
+        await connection.execute(QUERIES["keep_answers"], {"rows": _json(rows)})
 
 
 async def trim(connection: Connection, keep: int) -> None:
@@ -123,3 +136,12 @@ async def lock_due(connection: Connection, limit: int) -> list[Due]:
 
 async def told(connection: Connection, device_id: str, name: str, *, connected: bool) -> None:
     await connection.execute(QUERIES["told"], {"device_id": device_id, "name": name, "connected": connected})
+
+
+async def layers_below(connection: Connection, keys: Sequence[Key]) -> dict[Key, list[Layer]]:
+    """The layers under each shadow that has any, from the bottom up."""
+    values = {"device_ids": [device_id for device_id, _ in keys], "names": [name for _, name in keys]}
+    found: dict[Key, list[Layer]] = {}
+    for row in await _all(connection, "layers_below", **values):
+        found.setdefault((row["device_id"], row["name"]), []).append(Layer(row["desired"], row["metadata"]))
+    return found

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from rosfit.accounts import audit as log
-from rosfit.shadow import service
+from rosfit.shadow import reports, service
 from rosfit.shadow.models import Change, Shadow
 from tests.dashboard.conftest import Site
 from tests.dashboard.test_pages import HTMX, OWN, _queries, add_robot, queries
@@ -26,8 +26,10 @@ async def desire(site: Site, state: Any, *, name: str = "default", author: str =
 
 async def report(site: Site, state: Any, *, name: str = "default") -> None:
     async with site.edge.open_work() as work:
-        accepted, answer = await service.take_report(work, "bot", name, msgspec.json.encode({"state": state}))
-    assert accepted, answer
+        said = reports.Incoming("bot", name, msgspec.json.encode({"state": state}))
+        [outcome] = await reports.take(work, [said])
+    assert isinstance(outcome, reports.Outcome), outcome
+    assert outcome.accepted, outcome.answer
 
 
 def shown(answer: httpx.Response) -> str:
