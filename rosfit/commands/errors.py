@@ -30,6 +30,12 @@ class CommandExpiryError(InvalidError):
     title = "The expiry of the command is not valid"
 
 
+class CommandTooLargeError(RosfitError):
+    code = "COMMAND_TOO_LARGE"
+    status = 413
+    title = "The command is too large for a message to a robot"
+
+
 class LeaseHeldError(ConflictError):
     code = "LEASE_HELD"
     title = "Somebody else drives this robot"

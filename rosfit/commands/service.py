@@ -11,6 +11,7 @@ from rosfit.commands import repository
 from rosfit.commands.errors import (
     CommandExpiryError,
     CommandNotFoundError,
+    CommandTooLargeError,
     DeviceNotCommandableError,
     DeviceOfflineError,
     LeaseHeldError,
@@ -27,6 +28,7 @@ from rosfit.kernel.feed import Event
 from rosfit.kernel.ids import new_id, uuid7
 from rosfit.kernel.paging import Page, decode_cursor, page_of
 from rosfit.kernel.work import Work
+from rosfit.protocol.envelope import Limits
 from rosfit.protocol.errors import BadMessageError
 
 QUEUED_FOR = timedelta(hours=24)
@@ -36,6 +38,9 @@ URGENT = frozenset({"emergency_stop"})
 
 # The built-in with which the bridge is asked to stop what another command began.
 CANCEL = "cancel"
+
+# The wire's limit of a message, less what the envelope and the ids around `data` take.
+DATA_LIMIT_BYTES = Limits().payload_bytes - 2 * 1024
 
 REACHABLE = frozenset({"online", "error", "maintenance"})
 
@@ -48,6 +53,7 @@ async def send(
     if locked is None:
         raise not_found(device_id)
     _check_device(device_id, locked[0], new.queue)
+    _check_size(new)
     command_id, correlation_id = new_id("cmd"), correlation_id or uuid7().hex
     expires_at = _expiry(new)
     urgent = new.command in URGENT
@@ -63,6 +69,12 @@ def _check_device(device_id: str, status: str, queue: bool) -> None:
         raise DeviceNotCommandableError(f"{device_id} is decommissioned")
     if status not in REACHABLE and not queue:
         raise DeviceOfflineError(f"{device_id} is {status}; send it with queue: true to have it wait")
+
+
+def _check_size(new: NewCommand) -> None:
+    size = len(msgspec.json.encode(new.data))
+    if size > DATA_LIMIT_BYTES:
+        raise CommandTooLargeError(f"data takes {size} bytes as JSON; a message has room for {DATA_LIMIT_BYTES}")
 
 
 def _expiry(new: NewCommand) -> datetime:
@@ -109,12 +121,7 @@ async def cancel(work: Work, device_id: str, command_id: str, created_by: str) -
 
 async def take_response(work: Work, device_id: str, payload: bytes) -> None:
     """A report of the device. Raises BadMessageError for one that is of no command of this device."""
-    try:
-        report = msgspec.json.decode(payload, type=Response)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise BadMessageError("wrong_shape", str(error)) from error
-    if report.status not in REPORTABLE:
-        raise BadMessageError("wrong_shape", f"a device does not say {report.status}")
+    report = _report(payload)
     locked = await repository.lock_command(work.connection, device_id, report.command_id)
     if locked is None:
         raise BadMessageError("unknown_command", f"{device_id} was not sent {report.command_id[:64]!r}")
@@ -129,6 +136,19 @@ async def take_response(work: Work, device_id: str, payload: bytes) -> None:
         await _apply(
             work, device_id, report.command_id, locked.command, status, report if last else None, late=outcome.late
         )
+
+
+def _report(payload: bytes) -> Response:
+    """With `progress` within 0 and 1, whatever the device's arithmetic made of it."""
+    try:
+        report = msgspec.json.decode(payload, type=Response)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise BadMessageError("wrong_shape", str(error)) from error
+    if report.status not in REPORTABLE:
+        raise BadMessageError("wrong_shape", f"a device does not say {report.status}")
+    if report.progress is None:
+        return report
+    return msgspec.structs.replace(report, progress=min(max(report.progress, 0.0), 1.0))
 
 
 async def mark_delivered(work: Work, device_id: str, command_id: str, command: str) -> None:

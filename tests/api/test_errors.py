@@ -346,5 +346,6 @@ def test_readyz_names_each_dependency(server):
 
 
 def test_a_missing_parameter_is_named(admin):
-    problem = assert_problem(admin.get("/telemetry/bot-01/series", params={"stream": "s"}), 422)
+    admin.device("has-series")
+    problem = assert_problem(admin.get("/telemetry/has-series/series", params={"stream": "s"}), 422)
     assert problem["errors"] == [{"field": "field", "message": "this query parameter is required"}]

@@ -201,6 +201,35 @@ def test_a_response_of_another_device_changes_nothing(server: RunningServer) -> 
         until(lambda: status_of(server, "c-10", command_id) == "succeeded")
 
 
+@pytest.mark.parametrize(("said", "kept"), [(0.25, 0.25), (-3, 0.0), (17, 1.0)])
+def test_progress_stays_between_0_and_1(server: RunningServer, said: float, kept: float) -> None:
+    with Device(server, f"c-progress-{kept * 100:.0f}") as device:
+        command_id = send(server, device.device_id, "go")
+        device.answer(device.asked(), "in_progress", progress=said)
+        until(lambda: status_of(server, device.device_id, command_id) == "in_progress")
+        assert server.admin.got(f"/commands/{device.device_id}/{command_id}")["progress"] == kept
+
+
+def test_a_result_that_cannot_be_stored_is_a_dead_letter_and_no_fault(server: RunningServer) -> None:
+    with Device(server, "c-nul") as device:
+        command_id = send(server, "c-nul", "read")
+        request = device.asked()
+        device.answer(request, "succeeded", result={"text": "a\0b"})
+        until(lambda: server.admin.got("/dead-letters", device_id="c-nul", reason="not_storable")["items"])
+        assert status_of(server, "c-nul", command_id) == "delivered"
+        device.answer(request, "succeeded", result={"text": "ab"})
+        until(lambda: status_of(server, "c-nul", command_id) == "succeeded")
+        assert "Traceback" not in server.log_text()
+
+
+def test_a_command_that_no_message_has_room_for_is_refused(server: RunningServer) -> None:
+    server.admin.device("c-large")
+    body = {"command": "map", "data": {"cells": "x" * 256 * 1024}, "queue": True}
+    refused = server.admin.post("/commands/c-large", json=body)
+    assert (refused.status_code, refused.json()["code"]) == (413, "COMMAND_TOO_LARGE")
+    assert "262156 bytes" in refused.json()["detail"]
+
+
 def test_commands_survive_a_killed_server_and_come_in_order(server: RunningServer) -> None:
     with Device(server, "c-12") as device:
         device.leave()
