@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.bench import access, driving, ingest, latency, serving
+from tests.bench import access, driving, ingest, latency, serving, shadows
 from tests.bench.report import Figures, machine, write
 from tests.e2e.site import Site
 from tests.server import running_server
@@ -43,7 +43,9 @@ async def measure(site: Site, quick: bool) -> Figures:
     memory = await serving.memory_mb(site, 1_000, seconds)
     say("GET /devices")
     requests = await serving.requests_per_s(site, "/api/v1/devices?limit=50", seconds / 2)
-    return Figures(messages, durable, counted, copied, steady, memory, requests)
+    say("shadows over MQTT and REST")
+    shadow = await shadows.measure(site, seconds / 2)
+    return Figures(messages, durable, counted, copied, steady, memory, requests, shadow)
 
 
 def bridge(quick: bool) -> dict[str, Any]:

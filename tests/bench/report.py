@@ -15,6 +15,9 @@ from tests.bench.driving import BESIDE, STICK_HZ
 from tests.bench.driving import Figures as Driving
 from tests.bench.ingest import Rate
 from tests.bench.latency import Latency
+from tests.bench.shadows import DEVICES as SHADOWED
+from tests.bench.shadows import STEADY_PER_S
+from tests.bench.shadows import Figures as Shadows
 
 HEAD = """# Benchmarks
 
@@ -39,6 +42,7 @@ class Figures:
     steady: list[Latency]
     memory_mb: float
     requests_per_s: float
+    shadows: Shadows
     access: AccessFigures | None = field(default=None)
     bridge: dict[str, Any] | None = field(default=None)
     driving: Driving | None = field(default=None)
@@ -68,6 +72,7 @@ def _lines(before: str, figures: Figures) -> Iterator[str]:
     yield from _targets(figures)
     yield from _ingest(figures)
     yield from _latency(figures)
+    yield from _shadows(figures.shadows)
     if figures.access:
         yield from _access(figures.access)
     if figures.bridge:
@@ -85,6 +90,11 @@ def _targets(figures: Figures) -> Iterator[str]:
         ("resident memory, 1,000 devices", "< 200 MB", f"{figures.memory_mb:.0f} MB", figures.memory_mb < 200),
     ]
     yield from _table("target", "wanted", "measured", "")
+    shadow = figures.shadows
+    rows += [
+        ("durable shadow updates/s over MQTT", "≥ 1,500", f"{shadow.mqtt_per_s:,.0f}", shadow.mqtt_per_s >= 1_500),
+        (f"report → answer p99, at {STEADY_PER_S}/s", "< 50 ms", f"{shadow.answer.p99:.1f} ms", shadow.answer.p99 < 50),
+    ]
     if access := figures.access:
         cost, slowest = access.cost, max(access.revoke_ms)
         rows += [
@@ -118,6 +128,17 @@ def _latency(figures: Figures) -> Iterator[str]:
             f" | {row.count:,} / {socket.count:,} |"
         )
     yield "\nA row counts from when another connection sees it, which is looked at every 2 ms."
+
+
+def _shadows(figures: Shadows) -> Iterator[str]:
+    answer = figures.answer
+    yield "\n## Shadows\n"
+    flat_out, rest = figures.mqtt_per_s, figures.rest_per_s
+    yield (
+        f"Reports of {len(SHADOWED)} devices over MQTT, each answered after its commit: {flat_out:,.0f}/s flat out; at "
+        f"{STEADY_PER_S}/s p50 / p99 {answer.p50:.1f} / {answer.p99:.1f} ms of {answer.count:,}. `PATCH` of one "
+        f"desired over eight connections: {rest:,.0f}/s."
+    )
 
 
 def _access(figures: AccessFigures) -> Iterator[str]:

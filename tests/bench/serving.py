@@ -14,16 +14,18 @@ from tests.e2e.site import Site
 CONNECTIONS = 8
 
 
-async def requests_per_s(site: Site, path: str, seconds: float, body: Any = None) -> float:
-    """GET, or POST of `body`, over a few kept connections, by a client that does next to nothing."""
+async def requests_per_s(site: Site, path: str, seconds: float, body: Any = None, method: str = "POST") -> float:
+    """GET, or `method` with a `body`, over a few kept connections, by a client that does next to nothing."""
     header = f"Authorization: Bearer {site.server.admin.token}"
-    return await ask_for(site.server.url, path, header, seconds, body)
+    return await ask_for(site.server.url, path, header, seconds, body, method)
 
 
-async def ask_for(url: str, path: str, header: str, seconds: float, body: Any = None) -> float:
+async def ask_for(
+    url: str, path: str, header: str, seconds: float, body: Any = None, method: str = "POST"
+) -> float:
     """Requests a second with this header."""
     ends = time.perf_counter() + seconds
-    method, content = ("GET", b"") if body is None else ("POST", json.dumps(body).encode())
+    method, content = ("GET", b"") if body is None else (method, json.dumps(body).encode())
     about = f"{header}\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
     request = f"{method} {path} HTTP/1.1\r\nHost: x\r\n{about}\r\n\r\n".encode() + content
     counts = await asyncio.gather(*(_ask(url, request, ends) for _ in range(CONNECTIONS)))
