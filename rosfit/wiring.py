@@ -58,6 +58,7 @@ from rosfit.protocol.topics import INGEST_FILTER, Kind, Route
 from rosfit.settings import Settings
 from rosfit.shadow import reports
 from rosfit.shadow import service as shadow
+from rosfit.shadow.layers import Refresher
 from rosfit.shadow.models import DEFAULT_NAME
 from rosfit.shadow.telling import ShadowTeller
 from rosfit.supervisor import Endpoints
@@ -78,6 +79,10 @@ COMMANDS_EVERY_S = 0.25
 # What is notified when a device is to be told of its shadow; and how often it is looked at all the same.
 SHADOWS_CHANGED = "rosfit_shadows"
 SHADOWS_EVERY_S = 5.0
+
+# What is notified when layers have changed desired values; and how often it is looked at who is in their groups.
+LAYERS_CHANGED = "rosfit_shadow_layers"
+LAYERS_EVERY_S = 5.0
 
 # What is notified when a device may start or has ended its update; and how often deadlines are looked at.
 UPDATES_CHANGED = "rosfit_updates"
@@ -293,6 +298,7 @@ class _Parts:
             ("updates", self._dispatch_updates()),
             ("shadow-answers", self._teller.send_answers()),
             ("shadows", self._teller.run(notifications(url, SHADOWS_CHANGED, SHADOWS_EVERY_S))),
+            ("shadow-layers", Refresher(self._open_work).run(notifications(url, LAYERS_CHANGED, LAYERS_EVERY_S))),
             ("signing-keys", signing_keys.follow(self.edge.signer, self._open_work, self._signing_keys_changed())),
             ("broker-accounts", self._periodic.keep_broker_synced(changes)),
             *((f"slot-{slot}", self._hold_slot(slot)) for slot in range(self._settings.ingest_slots)),

@@ -40,6 +40,14 @@ CREATE TABLE shadow_refreshes (
     author text NOT NULL,
     PRIMARY KEY (device_id, name)
 );
+
+CREATE FUNCTION announce_shadow_refreshes() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NOTIFY rosfit_shadow_layers;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER announce_shadow_refreshes AFTER INSERT OR UPDATE ON shadow_refreshes
+    FOR EACH ROW EXECUTE FUNCTION announce_shadow_refreshes();
 """
 
 

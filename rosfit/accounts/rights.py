@@ -12,6 +12,7 @@ class Right(StrEnum):
     TELEMETRY_READ = "telemetry:read"
     COMMANDS_WRITE = "commands:write"
     SHADOW_WRITE = "shadow:write"
+    LAYERS_WRITE = "layers:write"
     OTA_WRITE = "ota:write"
     ALERTS_WRITE = "alerts:write"
     DEAD_LETTERS = "dead_letters:write"
@@ -28,6 +29,7 @@ _ENGINEER = _OPERATOR | {
     Right.DEVICES_WRITE,
     Right.GROUPS_WRITE,
     Right.SHADOW_WRITE,
+    Right.LAYERS_WRITE,
     Right.OTA_WRITE,
     Right.DEAD_LETTERS,
 }
@@ -43,6 +45,7 @@ RIGHTS_OF: dict[str, frozenset[Right]] = {
 WHOLE_FLEET = frozenset(
     {
         Right.GROUPS_WRITE,
+        Right.LAYERS_WRITE,
         Right.OTA_WRITE,
         Right.DEAD_LETTERS,
         Right.METRICS_READ,

@@ -22,6 +22,7 @@ from rosfit.api.people import AuditController, KeyController, UserController, cr
 from rosfit.api.responses import WireResponse
 from rosfit.api.robots import ParameterController, RobotController
 from rosfit.api.shadow import ShadowController
+from rosfit.api.shadow_layers import ShadowLayerController
 from rosfit.api.system import SystemController
 from rosfit.api.tasks import TaskController
 from rosfit.api.telemetry import DeadLetterController, TelemetryController
@@ -58,6 +59,7 @@ def routes() -> list[ControllerRouterHandler]:
             HookSourceController,
             take_hook,
             ShadowController,
+            ShadowLayerController,
             ArtifactController,
             UpdateKeyController,
             DeploymentController,

@@ -124,14 +124,17 @@ async def _change(request: AnyRequest, work: Work, device_id: str, name: str, ch
 
 async def _check_conditions(request: AnyRequest, work: Work, device_id: str, name: str) -> None:
     """`If-Match` and `If-None-Match`, judged while the shadow is held."""
+    if "if-match" in request.headers or "if-none-match" in request.headers:
+        check_tags(request, await service.held_version(work, device_id, name), "shadow")
+
+
+def check_tags(request: AnyRequest, version: int, what: str) -> None:
+    """Raises PreconditionFailedError."""
     wanted, unwanted = request.headers.get("if-match"), request.headers.get("if-none-match")
-    if wanted is None and unwanted is None:
-        return
-    version = await service.held_version(work, device_id, name)
     if wanted is not None and not _matches(wanted, version):
-        raise PreconditionFailedError(f"The shadow is at version {version}; If-Match asks for {wanted[:40]}")
+        raise PreconditionFailedError(f"The {what} is at version {version}; If-Match asks for {wanted[:40]}")
     if unwanted is not None and _matches(unwanted, version):
-        raise PreconditionFailedError(f"The shadow exists, at version {version}")
+        raise PreconditionFailedError(f"The {what} exists, at version {version}")
 
 
 def _matches(header: str, version: int) -> bool:

@@ -12,6 +12,7 @@ import msgspec
 from rosfit.accounts import audit
 from rosfit.cli.beside import run_beside
 from rosfit.cli.options import json_option, print_json, with_settings
+from rosfit.cli.shadow_layer import layer
 from rosfit.cli.user import OPERATOR
 from rosfit.fleet import service as fleet
 from rosfit.fleet.models import EVERYWHERE
@@ -29,6 +30,9 @@ NAME = click.option("--name", default=DEFAULT_NAME, show_default=True, help="A n
 @click.group()
 def shadow() -> None:
     """What devices should be set to, and what they are set to."""
+
+
+shadow.add_command(layer)
 
 
 @shadow.command()

@@ -45,6 +45,7 @@ RIGHT_WORDS = {
     Right.TELEMETRY_READ: "read telemetry and pictures",
     Right.COMMANDS_WRITE: "send commands, drive, stop",
     Right.SHADOW_WRITE: "change desired state",
+    Right.LAYERS_WRITE: "change desired state of the fleet and of groups",
     Right.OTA_WRITE: "upload and roll out updates",
     Right.ALERTS_WRITE: "acknowledge alerts, change rules",
     Right.DEAD_LETTERS: "read and replay dead letters",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from psycopg import sql
+from psycopg.errors import ForeignKeyViolation
 
 from rosfit.fleet import query, repository
 from rosfit.fleet.errors import DeviceNotFoundError, GroupExistsError, GroupInUseError, GroupNotFoundError
@@ -95,11 +96,15 @@ async def change(work: Work, group: str, wanted: GroupChange) -> Group:
 
 
 async def remove(work: Work, group: str) -> Group:
-    """Raises GroupInUseError while a person's or a key's rights are limited to it: they would see more."""
+    """Raises GroupInUseError while it has a shadow layer, or rights are limited to it: they would see more."""
     found = await get(work, group)
     if users := await repository.users_of_group(work.connection, found.group_id):
         raise GroupInUseError(f"{found.name} limits {', '.join(users[:5])}; change those first")
-    await repository.delete_group(work.connection, found.group_id)
+    try:
+        async with work.part():
+            await repository.delete_group(work.connection, found.group_id)
+    except ForeignKeyViolation as error:
+        raise GroupInUseError(f"{found.name} has desired values of its own; remove those first") from error
     return found
 
 

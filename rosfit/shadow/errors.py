@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rosfit.kernel.errors import BadRequestError, ConflictError, NotFoundError, RosfitError
+from rosfit.kernel.errors import BadRequestError, ConflictError, InvalidError, NotFoundError, RosfitError
 
 
 class ShadowShapeError(BadRequestError):
@@ -35,3 +35,8 @@ class StaleReportError(ConflictError):
 class ShadowVersionNotFoundError(NotFoundError):
     code = "SHADOW_VERSION_NOT_FOUND"
     title = "The shadow's history has no such version"
+
+
+class LayerQueryError(InvalidError):
+    code = "LAYER_QUERY"
+    title = "This group cannot have desired values of its own"

@@ -12,10 +12,10 @@ WHERE (device_id, name) IN (SELECT * FROM unnest(%(device_ids)s::text[], %(names
 ORDER BY device_id, name
 FOR UPDATE
 
--- name: get_shadow
-SELECT version, desired, reported, own, desired_metadata, reported_metadata, own_metadata, last_seq,
+-- name: get_shadows
+SELECT device_id, name, version, desired, reported, own, desired_metadata, reported_metadata, own_metadata, last_seq,
        wire_time(updated_at) AS updated_at, wire_time(pending_since) AS pending_since, sync_s, wire_time(now()) AS at
-FROM shadows WHERE device_id = %(device_id)s AND name = %(name)s
+FROM shadows WHERE (device_id, name) IN (SELECT * FROM unnest(%(device_ids)s::text[], %(names)s::text[]))
 
 -- name: list_names
 SELECT name FROM shadows WHERE device_id = %(device_id)s AND version > 0 ORDER BY name
@@ -90,7 +90,67 @@ UPDATE shadows SET desired_due = false, delta_due = delta_due AND NOT %(connecte
 WHERE device_id = %(device_id)s AND name = %(name)s
 
 -- name: layers_below
-SELECT m.device_id, l.name, l.desired, l.metadata
+SELECT m.device_id, l.name, l.layer_id, l.group_id, l.priority, l.version, l.desired, l.metadata
 FROM shadow_layer_members m JOIN shadow_layers l USING (layer_id)
 WHERE (m.device_id, l.name) IN (SELECT * FROM unnest(%(device_ids)s::text[], %(names)s::text[]))
+
+-- name: list_layers
+SELECT l.layer_id, l.name, l.group_id, g.name AS group_name, l.priority, l.version, l.desired, l.metadata,
+       wire_time(l.updated_at) AS updated_at, l.updated_by,
+       (SELECT count(*) FROM shadow_layer_members m WHERE m.layer_id = l.layer_id) AS devices
+FROM shadow_layers l LEFT JOIN groups g USING (group_id)
 ORDER BY l.group_id IS NOT NULL, l.priority, l.layer_id
+
+-- name: make_layer
+INSERT INTO shadow_layers (layer_id, name, group_id, updated_by)
+VALUES (%(layer_id)s, %(name)s, %(group_id)s, %(updated_by)s)
+ON CONFLICT DO NOTHING
+
+-- name: hold_layer
+SELECT layer_id, group_id, priority, version, desired, metadata, wire_time(now()) AS at
+FROM shadow_layers WHERE name = %(name)s AND group_id IS NOT DISTINCT FROM %(group_id)s
+FOR UPDATE
+
+-- name: write_layer
+UPDATE shadow_layers
+SET version = %(version)s, priority = %(priority)s, desired = %(desired)s, metadata = %(metadata)s,
+    updated_at = now(), updated_by = %(updated_by)s
+WHERE layer_id = %(layer_id)s
+
+-- name: delete_layer
+DELETE FROM shadow_layers WHERE layer_id = %(layer_id)s
+
+-- name: refresh_members
+INSERT INTO shadow_refreshes (device_id, name, reason, author)
+SELECT m.device_id, %(name)s, %(reason)s, %(author)s
+FROM shadow_layer_members m JOIN devices d USING (device_id)
+WHERE m.layer_id = %(layer_id)s AND d.status <> 'decommissioned'
+ON CONFLICT (device_id, name) DO UPDATE SET reason = excluded.reason, author = excluded.author
+
+-- name: look_at_members
+WITH present AS (
+    SELECT d.device_id FROM devices d LEFT JOIN device_vitals v USING (device_id)
+    WHERE d.status <> 'decommissioned' AND {where}
+), gone AS (
+    DELETE FROM shadow_layer_members m
+    WHERE m.layer_id = %(layer_id)s AND NOT EXISTS (SELECT FROM present p WHERE p.device_id = m.device_id)
+    RETURNING m.device_id
+), come AS (
+    INSERT INTO shadow_layer_members (layer_id, device_id) SELECT %(layer_id)s, device_id FROM present
+    ON CONFLICT DO NOTHING
+    RETURNING device_id
+)
+INSERT INTO shadow_refreshes (device_id, name, reason, author)
+SELECT device_id, %(name)s, %(reason)s, %(author)s
+FROM (SELECT device_id FROM gone UNION SELECT device_id FROM come) AS changed JOIN devices d USING (device_id)
+WHERE d.status <> 'decommissioned'
+ON CONFLICT (device_id, name) DO UPDATE SET reason = excluded.reason, author = excluded.author
+
+-- name: one_looks
+SELECT pg_try_advisory_xact_lock(7201007)
+
+-- name: take_refreshes
+DELETE FROM shadow_refreshes
+WHERE (device_id, name) IN (
+    SELECT device_id, name FROM shadow_refreshes ORDER BY device_id, name LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+RETURNING device_id, name, reason, author

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -11,7 +11,6 @@ from psycopg.rows import dict_row
 
 from rosfit.kernel.queries import load_queries
 from rosfit.shadow.models import Drift, Due, Stored, Version, Written
-from rosfit.shadow.overlay import Layer
 
 QUERIES = load_queries("rosfit.shadow")
 
@@ -37,7 +36,7 @@ async def _all(connection: Connection, query: str, **values: Any) -> list[dict[s
 async def hold_shadows(connection: Connection, keys: Iterable[Key]) -> dict[Key, Stored]:
     """The shadows, made where there are none, held until the end of the transaction; always in the same order."""
     wanted = sorted(set(keys))
-    values = {"device_ids": [device_id for device_id, _ in wanted], "names": [name for _, name in wanted]}
+    values = _columns(wanted)
     rows = await _all(connection, "hold_shadows", **values)
     if len(rows) < len(wanted):
         await connection.execute(QUERIES["make_shadows"], values)
@@ -45,9 +44,14 @@ async def hold_shadows(connection: Connection, keys: Iterable[Key]) -> dict[Key,
     return {(row["device_id"], row["name"]): msgspec.convert(row, Stored) for row in rows}
 
 
-async def get_shadow(connection: Connection, device_id: str, name: str) -> Stored | None:
-    rows = await _all(connection, "get_shadow", device_id=device_id, name=name)
-    return msgspec.convert(rows[0], Stored) if rows else None
+async def get_shadows(connection: Connection, keys: Sequence[Key]) -> dict[Key, Stored]:
+    """Those that there are."""
+    rows = await _all(connection, "get_shadows", **_columns(keys))
+    return {(row["device_id"], row["name"]): msgspec.convert(row, Stored) for row in rows}
+
+
+def _columns(keys: Sequence[Key]) -> dict[str, list[str]]:
+    return {"device_ids": [device_id for device_id, _ in keys], "names": [name for _, name in keys]}
 
 
 async def list_names(connection: Connection, device_id: str) -> list[str]:
@@ -62,13 +66,8 @@ async def write_shadows(connection: Connection, written: Sequence[Written]) -> N
     """New versions, several of one shadow in their order, and their places in the history."""
     if not written:
         return
-    newest = {(one.device_id, one.name): one for one in written}
-    told = {(one.device_id, one.name) for one in written if one.told}
-    rows = [
-        {"device_id": device_id, "name": name, "told": (device_id, name) in told, **msgspec.structs.asdict(one.stored)}
-        for (device_id, name), one in newest.items()
-    ]
-    await connection.execute(QUERIES["write_shadows"], {"rows": _json(rows)})
+    newest = {(one.device_id, one.name): one.stored for one in written}
+    await update_shadows(connection, newest, {(one.device_id, one.name) for one in written if one.told})
     versions = [
         {
             "device_id": one.device_id,
@@ -83,6 +82,16 @@ async def write_shadows(connection: Connection, written: Sequence[Written]) -> N
         for one in written
     ]
     await connection.execute(QUERIES["insert_history"], {"rows": _json(versions)})
+
+
+async def update_shadows(connection: Connection, shadows: Mapping[Key, Stored], told: Collection[Key]) -> None:
+    """As they are now, without a place in the history; devices hear of those in `told`."""
+    rows = [
+        {"device_id": key[0], "name": key[1], "told": key in told, **msgspec.structs.asdict(stored)}
+        for key, stored in shadows.items()
+    ]
+    if rows:
+        await connection.execute(QUERIES["write_shadows"], {"rows": _json(rows)})
 
 
 def _json(rows: list[Any]) -> str:
@@ -136,12 +145,3 @@ async def lock_due(connection: Connection, limit: int) -> list[Due]:
 
 async def told(connection: Connection, device_id: str, name: str, *, connected: bool) -> None:
     await connection.execute(QUERIES["told"], {"device_id": device_id, "name": name, "connected": connected})
-
-
-async def layers_below(connection: Connection, keys: Sequence[Key]) -> dict[Key, list[Layer]]:
-    """The layers under each shadow that has any, from the bottom up."""
-    values = {"device_ids": [device_id for device_id, _ in keys], "names": [name for _, name in keys]}
-    found: dict[Key, list[Layer]] = {}
-    for row in await _all(connection, "layers_below", **values):
-        found.setdefault((row["device_id"], row["name"]), []).append(Layer(row["desired"], row["metadata"]))
-    return found

@@ -14,14 +14,15 @@ from rosfit.kernel.work import Work
 from rosfit.shadow import repository
 from rosfit.shadow.delta import delta
 from rosfit.shadow.errors import ShadowVersionNotFoundError
+from rosfit.shadow.layer_rows import layers_below
 from rosfit.shadow.models import DEFAULT_NAME, Change, Drift, Due, Shadow, ShadowName, Stored, Version, Written
 from rosfit.shadow.revisions import desired_changed
 
 
 async def get(work: Work, device_id: str, name: str = DEFAULT_NAME) -> Shadow:
     """Version 0 and an empty state where there is none."""
-    stored = await repository.get_shadow(work.connection, device_id, name)
-    return document(device_id, name, stored or Stored(format_time(now())))
+    found = await repository.get_shadows(work.connection, [(device_id, name)])
+    return document(device_id, name, found.get((device_id, name)) or Stored(format_time(now())))
 
 
 def document(device_id: str, name: str, stored: Stored) -> Shadow:
@@ -42,8 +43,8 @@ def document(device_id: str, name: str, stored: Stored) -> Shadow:
 async def change_desired(work: Work, device_id: str, name: str, change: Change, author: str) -> Shadow:
     """Raises VersionConflictError, ShadowShapeError or ShadowTooLargeError; then nothing has changed."""
     stored = await _hold(work, device_id, name)
-    below = (await repository.layers_below(work.connection, [(device_id, name)])).get((device_id, name), [])
-    after = desired_changed(stored, change, below, author)
+    below = await layers_below(work.connection, [(device_id, name)])
+    after = desired_changed(stored, change, below.of((device_id, name)), author)
     await repository.write_shadows(
         work.connection, [Written(device_id, name, after, "desired", author, change.reason)]
     )

@@ -12,14 +12,28 @@ from tests.server import PASSWORD, Client, RunningServer
 
 VIEWER = {"devices:read", "telemetry:read", "metrics:read"}
 OPERATOR = VIEWER | {"commands:write", "alerts:write"}
-ENGINEER = OPERATOR | {"devices:write", "groups:write", "shadow:write", "ota:write", "dead_letters:write"}
+ENGINEER = OPERATOR | {
+    "devices:write",
+    "groups:write",
+    "layers:write",
+    "shadow:write",
+    "ota:write",
+    "dead_letters:write",
+}
 ADMIN = ENGINEER | {"users:write", "keys:write", "hooks:write", "audit:read"}
 ROLES = {"viewer": VIEWER, "operator": OPERATOR, "engineer": ENGINEER, "admin": ADMIN}
 
 # Rights over more than any one device, which somebody with limits never has.
-FLEET_WIDE = {"groups:write", "dead_letters:write", "metrics:read", "users:write", "keys:write", "hooks:write"} | {
-    "audit:read",
+FLEET_WIDE = {
+    "groups:write",
+    "layers:write",
     "ota:write",
+    "dead_letters:write",
+    "metrics:read",
+    "users:write",
+    "keys:write",
+    "hooks:write",
+    "audit:read",
 }
 
 # What a limited credential is refused although it has the right: enrolment lets in devices that are in nobody's reach.
