@@ -19,6 +19,7 @@ from rosfit.dashboard import (
     bulk,
     commands,
     credentials,
+    deployments,
     enrolment,
     fleet,
     groups,
@@ -33,6 +34,7 @@ from rosfit.dashboard import (
     signing_in,
     tasks,
     teleop,
+    updates,
 )
 from rosfit.dashboard.access import provide_actor, provide_waiting_actor, same_origin
 from rosfit.dashboard.errors import error_page
@@ -100,6 +102,18 @@ def _pages() -> Router:
             tasks.show_task_form,
             tasks.create_task,
             tasks.cancel_task,
+            updates.show_updates,
+            updates.updates_events,
+            updates.show_upload_form,
+            updates.delete_artifact,
+            deployments.show_form,
+            deployments.preview_deployment,
+            deployments.create_deployment,
+            deployments.show_deployment,
+            deployments.deployment_events,
+            deployments.show_device_log,
+            deployments.ask_to_confirm,
+            deployments.act_on_deployment,
             adding.show_form,
             adding.add_robot,
             adding.new_credential,
@@ -147,10 +161,15 @@ def _pages() -> Router:
 
 
 def _waiting_pages() -> Router:
-    """What waits for a robot's answer, without a database connection of its own meanwhile."""
+    """What waits for a robot's answer or an upload, without a database connection of its own meanwhile."""
     return Router(
         "/",
-        route_handlers=[commands.robot_offers, parameters.robot_parameters, parameters.set_parameter],
+        route_handlers=[
+            commands.robot_offers,
+            parameters.robot_parameters,
+            parameters.set_parameter,
+            updates.upload_artifact,
+        ],
         guards=[same_origin],
         dependencies={"actor": Provide(provide_waiting_actor)},
         exception_handlers={RosfitError: error_page},

@@ -10,7 +10,8 @@ from litestar.params import SkipValidation
 from rosfit.accounts.throttle import OpenWork
 from rosfit.accounts.tokens import Signer
 from rosfit.fleet.service import BrokerAccess
-from rosfit.kernel.ports import HotStore
+from rosfit.kernel.ports import HotStore, ObjectStore
+from rosfit.ota.telling import Notice
 
 
 class HashesTokens(Protocol):
@@ -34,6 +35,20 @@ class OpensWork(Protocol):
     def open_work(self) -> OpenWork: ...
 
 
+class StoresObjects(OpensWork, Protocol):
+    """And where the bytes of artifacts go."""
+
+    @property
+    def objects(self) -> ObjectStore: ...
+
+
+class Notices(Protocol):
+    """How the audit log learns what a deployment does by itself."""
+
+    @property
+    def update_notice(self) -> Notice: ...
+
+
 class OpensWorkAndSigns(OpensWork, Protocol):
     """And what only this installation may read again."""
 
@@ -46,4 +61,6 @@ Access: TypeAlias = SkipValidation[BrokerAccess | None]
 Hashing: TypeAlias = SkipValidation[HashesTokens]
 Issuing: TypeAlias = SkipValidation[IssuesCredentials]
 Opening: TypeAlias = SkipValidation[OpensWork]
+Storing: TypeAlias = SkipValidation[StoresObjects]
+Noticing: TypeAlias = SkipValidation[Notices]
 Signing: TypeAlias = SkipValidation[OpensWorkAndSigns]

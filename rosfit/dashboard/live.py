@@ -242,6 +242,15 @@ class TasksWatch(_ChangeWatch):
         super().__init__(feed, ("commands", ANY))
 
 
+class UpdatesWatch(_ChangeWatch):
+    """That something happened in one deployment, or in any."""
+
+    name = "updates-changed"
+
+    def __init__(self, feed: Feed, deployment_id: str) -> None:
+        super().__init__(feed, ("ota", deployment_id))
+
+
 class ShadowWatch(_ChangeWatch):
     """That a shadow of one robot has another version."""
 
