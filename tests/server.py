@@ -258,10 +258,10 @@ class RunningServer:
             self._admin = self.signed_in(ADMIN_EMAIL)
         return self._admin
 
-    def user(self, role: str) -> Client:
+    def user(self, role: str, **limits: Any) -> Client:
         """A new user of a role, signed in."""
         email = f"{role}-{secrets.token_hex(4)}@example.com"
-        self.admin.made("/auth/register", {"email": email, "password": PASSWORD, "name": role, "role": role})
+        self.admin.made("/auth/register", {"email": email, "password": PASSWORD, "name": role, "role": role} | limits)
         return self.signed_in(email)
 
     def signed_in(self, email: str) -> Client:

@@ -51,6 +51,7 @@ class DeploymentController(Controller):
     @get(opt=READ)
     async def list_deployments(
         self,
+        request: AnyRequest,
         work: Work,
         status: DeploymentStatus | None = None,
         artifact_id: str | None = None,
@@ -58,7 +59,8 @@ class DeploymentController(Controller):
         cursor: Cursor = None,
     ) -> Page[Deployment]:
         """Newest first."""
-        return await viewing.find(work, status, artifact_id, cursor, limit)
+        visible = await fleet.within_reach(work, actor_of(request).reach)
+        return await viewing.find(work, status, artifact_id, cursor, limit, visible)
 
     @post(opt=WRITE)
     async def create_deployment(
@@ -80,8 +82,10 @@ class DeploymentController(Controller):
         return await service.preview(work, data, actor_of(request).reach)
 
     @get("/{deployment_id:str}", opt=READ)
-    async def get_deployment(self, deployment_id: str, work: Work) -> Deployment:
-        return await viewing.get(work, deployment_id)
+    async def get_deployment(self, deployment_id: str, request: AnyRequest, work: Work) -> Deployment:
+        """Counts are of all its devices, names only of those within reach."""
+        visible = await fleet.within_reach(work, actor_of(request).reach)
+        return await viewing.get(work, deployment_id, visible)
 
     @get("/{deployment_id:str}/devices", opt=READ)
     async def list_deployment_devices(
@@ -106,9 +110,10 @@ class DeploymentController(Controller):
         return await viewing.device(work, deployment_id, device_id)
 
     @get("/{deployment_id:str}/failures", opt=READ)
-    async def list_deployment_failures(self, deployment_id: str, work: Work) -> FailureGroups:
+    async def list_deployment_failures(self, deployment_id: str, request: AnyRequest, work: Work) -> FailureGroups:
         """Devices that failed alike, the most first."""
-        return FailureGroups(await viewing.failures(work, deployment_id))
+        visible = await fleet.within_reach(work, actor_of(request).reach)
+        return FailureGroups(await viewing.failures(work, deployment_id, visible))
 
     @post("/{deployment_id:str}/start", opt=WRITE, status_code=200)
     async def start_deployment(self, deployment_id: str, request: AnyRequest, work: Work, edge: Edge) -> Deployment:

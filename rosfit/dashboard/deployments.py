@@ -259,12 +259,12 @@ async def show_deployment(
 async def _board(work: Work, actor: Actor, deployment_id: str, request: AnyRequest, error: str = "") -> Board:
     asked = request.query_params
     status: DeviceStatus | None = asked.get("status") if asked.get("status") in DEVICE_STATUSES else None
-    deployment = await _named(work, await viewing.get(work, deployment_id))
     visible = await fleet.within_reach(work, actor.reach)
+    deployment = await _named(work, await viewing.get(work, deployment_id, visible))
     devices = await viewing.devices(
         work, deployment_id, visible, status=status, cursor=asked.get("cursor"), limit=DEVICES_SHOWN
     )
-    failures = await viewing.failures(work, deployment_id)
+    failures = await viewing.failures(work, deployment_id, visible)
     next_url = next_page(f"/updates/{deployment_id}", devices.next_cursor, status=status or "")
     actions = [name for name in MAY if _offered(name, deployment, actor, bool(failures))]
     return Board(deployment, failures, devices.items, status or "", next_url, actions, format_time(now()), error)

@@ -87,9 +87,10 @@ async def show_updates(request: AnyRequest, work: NamedDependency[Work], actor: 
 
 async def _board(work: Work, actor: Actor, request: AnyRequest) -> Board:
     asked = request.query_params
-    deployments = await viewing.find(work, None, None, asked.get("cursor"), SHOWN)
+    visible = await fleet.within_reach(work, actor.reach)
+    deployments = await viewing.find(work, None, None, asked.get("cursor"), SHOWN, visible)
     files = await artifacts.find(work, None, None, asked.get("files"), SHOWN)
-    versions = await viewing.installed_versions(work, await fleet.within_reach(work, actor.reach))
+    versions = await viewing.installed_versions(work, visible)
     older = next_page("/updates", files.next_cursor)
     return Board(
         rows=[Row.of(one) for one in deployments.items],

@@ -351,6 +351,7 @@ SELECT status, coalesce(error ->> 'code', upper(status)) AS code, coalesce(error
        count(*) AS count, (array_agg(device_id ORDER BY position))[1:10] AS sample
 FROM device_deployments
 WHERE deployment_id = %(deployment_id)s AND status IN ('failed', 'rolled_back', 'timed_out', 'rejected')
+  AND (%(visible)s::text[] IS NULL OR device_id = ANY(%(visible)s))
 GROUP BY 1, 2, 3
 ORDER BY count DESC, code
 LIMIT 100

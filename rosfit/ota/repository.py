@@ -471,8 +471,10 @@ async def device_history(connection: Connection, device_id: str, limit: int) -> 
     return await _all(connection, "device_history", {"device_id": device_id, "limit": limit})
 
 
-async def failures(connection: Connection, deployment_id: str) -> list[FailureGroup]:
-    rows = await _all(connection, "failures", {"deployment_id": deployment_id})
+async def failures(
+    connection: Connection, deployment_id: str, visible: Sequence[str] | None
+) -> list[FailureGroup]:
+    rows = await _all(connection, "failures", {"deployment_id": deployment_id, "visible": visible})
     return msgspec.convert(rows, list[FailureGroup])
 
 

@@ -26,28 +26,45 @@ from rosfit.ota.targeting import window_of
 Visible = frozenset[str] | None
 
 
-async def get(work: Work, deployment_id: str) -> Deployment:
-    """Raises DeploymentNotFoundError."""
+async def get(work: Work, deployment_id: str, visible: Visible = None) -> Deployment:
+    """Names no other devices than the `visible`; counts are of all. Raises DeploymentNotFoundError."""
     found = await repository.get_deployment(work.connection, deployment_id)
     if found is None:
         raise not_found(deployment_id)
     counts = await repository.counts_of(work.connection, [deployment_id])
-    return _counted(found, counts.get(deployment_id, {}))
+    return _within(_counted(found, counts.get(deployment_id, {})), visible)
 
 
 def not_found(deployment_id: str) -> DeploymentNotFoundError:
     return DeploymentNotFoundError(f"There is no deployment {deployment_id[:64]!r}")
 
 
+def _within(deployment: Deployment, visible: Visible) -> Deployment:
+    """Without the names of devices that its reader may not see."""
+    if visible is None:
+        return deployment
+    target, ids = deployment.target, deployment.target.device_ids
+    if ids is not None:
+        target = msgspec.structs.replace(target, device_ids=[one for one in ids if one in visible])
+    left_out = [one for one in deployment.left_out if one.device_id in visible]
+    return msgspec.structs.replace(deployment, target=target, left_out=left_out)
+
+
 async def find(
-    work: Work, status: str | None, artifact_id: str | None, cursor: str | None, limit: int
+    work: Work,
+    status: str | None,
+    artifact_id: str | None,
+    cursor: str | None,
+    limit: int,
+    visible: Visible = None,
 ) -> Page[Deployment]:
     """Newest first."""
     key = decode_cursor(cursor, tuple[str])
     rows = await repository.list_deployments(work.connection, status, artifact_id, key[0] if key else None, limit + 1)
     page = page_of(rows, limit, lambda one: (one.deployment_id,))
     counts = await repository.counts_of(work.connection, [one.deployment_id for one in page.items])
-    return Page([_counted(one, counts.get(one.deployment_id, {})) for one in page.items], page.next_cursor)
+    shown = [_within(_counted(one, counts.get(one.deployment_id, {})), visible) for one in page.items]
+    return Page(shown, page.next_cursor)
 
 
 def _counted(deployment: Deployment, waves: Mapping[int, dict[str, int]]) -> Deployment:
@@ -115,10 +132,10 @@ def _ids(visible: Visible) -> list[str] | None:
     return None if visible is None else list(visible)
 
 
-async def failures(work: Work, deployment_id: str) -> list[FailureGroup]:
-    """Devices that ended alike, the most first."""
+async def failures(work: Work, deployment_id: str, visible: Visible) -> list[FailureGroup]:
+    """Devices that ended alike, the most first; `visible` as for `devices`."""
     await get(work, deployment_id)
-    return await repository.failures(work.connection, deployment_id)
+    return await repository.failures(work.connection, deployment_id, _ids(visible))
 
 
 async def device_history(work: Work, device_id: str, limit: int = 20) -> list[dict[str, Any]]:

@@ -321,6 +321,26 @@ def test_who_may(site, server):
     assert site.admin.post("/ota/deployments", json=body | {"artifact_id": "art_none"}).status_code == 404
 
 
+def test_names_of_devices_out_of_reach_are_not_told(site, server, fleet):
+    """Counts are of the whole deployment; nothing else of it names a device that its reader may not see."""
+    (mine,) = fleet(1, tags=["mine"])
+    (theirs,) = fleet(1)
+    server.admin.device(other := f"{theirs.device_id}-mcu", type="micro_ros_mcu")
+    limited = server.user("viewer", only_tags=["mine"])
+    deployment = site.deploy(site.upload(), [*ids([mine, theirs]), other], failure_threshold=100)
+    for robot in (mine, theirs):
+        robot.triggered()
+        robot.result(deployment, "failed", "disk full")
+    assert site.becomes(deployment, "finished")["left_out"] == [{"device_id": other, "reason": "incompatible"}]
+    path = f"/ota/deployments/{deployment}"
+    told = [limited.get(place).text for place in (path, f"{path}/failures", f"{path}/devices", "/ota/deployments")]
+    assert all(mine.device_id in text for text in told)
+    assert not [text for text in told if theirs.device_id in text]
+    assert limited.got(path)["counts"] == {"failed": 2}
+    assert limited.got(f"{path}/failures")["items"][0]["count"] == 1
+    assert limited.get(f"{path}/devices/{theirs.device_id}").status_code == 404
+
+
 def test_the_same_key_makes_one_deployment(site):
     body = {"artifact_id": site.upload()["artifact_id"], "target": {"tag": "x"}}
     answers = [
