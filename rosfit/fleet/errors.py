@@ -53,7 +53,7 @@ class GroupExistsError(ConflictError):
 
 class GroupInUseError(ConflictError):
     code = "GROUP_IN_USE"
-    title = "Somebody's rights are limited to this group"
+    title = "The group is in use"
 
 
 class CredentialNotFoundError(NotFoundError):

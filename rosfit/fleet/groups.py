@@ -79,6 +79,7 @@ async def change(work: Work, group: str, wanted: GroupChange) -> Group:
         raise InvalidError(errors=(FieldError("kind", f"{found.name} is a {found.kind} group"),))
     if isinstance(wanted.query, str):
         await _check_saved(work, wanted.query)
+        await _check_layers(work, found, wanted.query)
     if not await repository.update_group(
         work.connection,
         found.group_id,
@@ -122,6 +123,12 @@ async def _check_saved(work: Work, text: str) -> None:
     if not terms:
         raise QueryError("An empty query would mean every device; write what you mean, as in -status:decommissioned")
     await condition_of(work, text, within_group=True)
+
+
+async def _check_layers(work: Work, group: Group, text: str) -> None:
+    """Its own desired values would change who is in it, and so on for ever."""
+    if query.asks_shadows(text) and await repository.has_layer(work.connection, group.group_id):
+        raise QueryError(f"{group.name} has desired values of its own, so it cannot find devices by their shadows")
 
 
 async def preview(work: Work, text: str, reach: Reach) -> Preview:

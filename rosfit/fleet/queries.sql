@@ -72,6 +72,9 @@ SELECT email FROM users WHERE only_groups @> ARRAY[%(group_id)s]::text[]
 UNION ALL
 SELECT name FROM api_keys WHERE only_groups @> ARRAY[%(group_id)s]::text[] AND revoked_at IS NULL
 
+-- name: has_layer
+SELECT EXISTS (SELECT FROM shadow_layers WHERE group_id = %(group_id)s)
+
 -- name: add_members
 INSERT INTO group_members (group_id, device_id)
 SELECT %(group_id)s, device_id FROM unnest(%(device_ids)s::text[]) AS device_id

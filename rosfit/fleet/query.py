@@ -130,6 +130,10 @@ def groups_in(terms: list[Term]) -> list[str]:
     return [name for term in terms if term.key == "group" for name in term.value.split(",")]
 
 
+def asks_shadows(text: str) -> bool:
+    return any(term.key.startswith("shadow.") for term in parse_query(text))
+
+
 def to_sql(terms: list[Term], groups: Mapping[str, Condition] | None = None) -> Condition:
     """A condition over `devices d` and `device_vitals v`. `groups` has the condition of each group asked for."""
     return all_of([_negate(_condition(term, groups or {}), term.negated) for term in terms])

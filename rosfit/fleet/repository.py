@@ -132,6 +132,12 @@ async def users_of_group(connection: Connection, group_id: str) -> list[str]:
     return [name for (name,) in await cursor.fetchall()]
 
 
+async def has_layer(connection: Connection, group_id: str) -> bool:
+    """Whether a shadow layer hangs on it."""
+    row = await (await connection.execute(QUERIES["has_layer"], {"group_id": group_id})).fetchone()
+    return bool(row and row[0])
+
+
 async def add_members(connection: Connection, group_id: str, device_ids: Sequence[str]) -> None:
     await connection.execute(QUERIES["add_members"], {"group_id": group_id, "device_ids": list(device_ids)})
 

@@ -17,7 +17,7 @@ import structlog
 from rosfit.fleet import groups
 from rosfit.fleet import repository as fleet
 from rosfit.fleet.models import Group
-from rosfit.fleet.query import EVERYTHING, Condition, all_of
+from rosfit.fleet.query import EVERYTHING, Condition, all_of, asks_shadows
 from rosfit.kernel.clock import WireTime, format_time, now
 from rosfit.kernel.errors import UnavailableError
 from rosfit.kernel.work import Work
@@ -219,7 +219,7 @@ def _reason(group: Group | None, told: str | None) -> str:
 
 def _check_group(group: Group | None) -> None:
     """A group that asks for shadows would change with what its own values do to them."""
-    if group is not None and group.query is not None and "shadow." in group.query:
+    if group is not None and group.query is not None and asks_shadows(group.query):
         raise LayerQueryError(f"{group.name} finds devices by their shadows; choose a group that does not")
 
 
@@ -247,15 +247,14 @@ class Refresher:
                 log.exception("layers_failed")
 
     async def look(self) -> None:
+        """A transaction for each layer: whoever changes one holds it, and then its devices' notes in their order."""
         async with self._open_work() as work:
-            if not await layer_rows.may_look(work.connection):
-                return
-            for layer in await layer_rows.list_layers(work.connection):
-                group = await groups.get(work, layer.group_id) if layer.group_id else None
-                where, reason = await _members(work, group), _reason(group, "who has them has changed")
-                await layer_rows.look_at_members(
-                    work.connection, layer.layer_id, layer.name, where, reason, "rosfit"
-                )
+            listed = await layer_rows.list_layers(work.connection)
+        for layer in listed:
+            async with self._open_work() as work:
+                if not await layer_rows.may_look(work.connection):
+                    return
+                await _look(work, layer.group_id, layer.name)
 
     async def refresh_batch(self) -> bool:
         """False when nothing is left."""
@@ -264,6 +263,15 @@ class Refresher:
             if notes:
                 await _refresh(work, notes)
         return len(notes) == BATCH
+
+
+async def _look(work: Work, group_id: str | None, name: str) -> None:
+    held = await layer_rows.hold_layer(work.connection, group_id, name)
+    if held is None:
+        return
+    group = await groups.get(work, group_id) if group_id else None
+    where, reason = await _members(work, group), _reason(group, "who has them has changed")
+    await layer_rows.look_at_members(work.connection, held.layer_id, name, where, reason, "rosfit")
 
 
 async def _refresh(work: Work, notes: list[Refresh]) -> None:
@@ -286,3 +294,5 @@ async def _refresh(work: Work, notes: list[Refresh]) -> None:
     await repository.update_shadows(work.connection, restamped, ())
     for one in written:
         announce(work, one.device_id, one.name, one.stored)
+    for (device_id, name), after in restamped.items():
+        announce(work, device_id, name, after)

@@ -125,6 +125,7 @@ INSERT INTO shadow_refreshes (device_id, name, reason, author)
 SELECT m.device_id, %(name)s, %(reason)s, %(author)s
 FROM shadow_layer_members m JOIN devices d USING (device_id)
 WHERE m.layer_id = %(layer_id)s AND d.status <> 'decommissioned'
+ORDER BY m.device_id
 ON CONFLICT (device_id, name) DO UPDATE SET reason = excluded.reason, author = excluded.author
 
 -- name: look_at_members
@@ -144,6 +145,7 @@ INSERT INTO shadow_refreshes (device_id, name, reason, author)
 SELECT device_id, %(name)s, %(reason)s, %(author)s
 FROM (SELECT device_id FROM gone UNION SELECT device_id FROM come) AS changed JOIN devices d USING (device_id)
 WHERE d.status <> 'decommissioned'
+ORDER BY device_id
 ON CONFLICT (device_id, name) DO UPDATE SET reason = excluded.reason, author = excluded.author
 
 -- name: one_looks

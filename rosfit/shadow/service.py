@@ -16,6 +16,7 @@ from rosfit.shadow.delta import delta
 from rosfit.shadow.errors import ShadowVersionNotFoundError
 from rosfit.shadow.layer_rows import layers_below
 from rosfit.shadow.models import DEFAULT_NAME, Change, Drift, Due, Shadow, ShadowName, Stored, Version, Written
+from rosfit.shadow.overlay import overlay
 from rosfit.shadow.revisions import desired_changed
 
 
@@ -88,9 +89,15 @@ async def get_version(work: Work, device_id: str, name: str, version: int) -> Ve
 
 
 async def restore(work: Work, device_id: str, name: str, version: int, author: str) -> Shadow:
-    """Desired as it was in an earlier version, as a new version. Raises ShadowVersionNotFoundError."""
+    """Desired as it was in an earlier version, as a new version. Raises ShadowVersionNotFoundError.
+
+    The device's own values become what its layers do not make so by themselves; what only they have stays.
+    """
     found = await get_version(work, device_id, name, version)
-    change = Change(found.desired, replace=True, reason=f"restored from version {version}")
+    await _hold(work, device_id, name)
+    below = overlay((await layers_below(work.connection, [(device_id, name)])).of((device_id, name))).document
+    wanted = delta(found.desired, below) if found.desired and below else found.desired
+    change = Change(wanted, replace=True, reason=f"restored from version {version}")
     return await change_desired(work, device_id, name, change, author)
 
 

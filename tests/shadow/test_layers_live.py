@@ -96,6 +96,26 @@ def test_of_two_groups_the_one_with_the_higher_priority_wins(server: RunningServ
     assert server.admin.delete("/groups/low").json()["code"] == "GROUP_IN_USE"
 
 
+def test_going_back_leaves_to_the_layers_what_they_make_so_by_themselves(server: RunningServer) -> None:
+    server.admin.device("l-9")
+    layer(server, "fleet", {"nav": {"speed": 1}})
+    becomes(server, "l-9", {"nav": {"speed": 1}})
+    patch(server, "l-9", {"log": "debug"})
+    earlier = server.admin.got("/shadow/l-9")["version"]
+    patch(server, "l-9", {"log": None, "nav": {"speed": 9}})
+    server.admin.made("/shadow/l-9/restore", {"version": earlier}, 200)
+    assert desired(server, "l-9") == {"nav": {"speed": 1}, "log": "debug"}
+    layer(server, "fleet", {"nav": {"speed": 2}})
+    becomes(server, "l-9", {"nav": {"speed": 2}, "log": "debug"})
+
+
+def test_a_group_with_values_cannot_come_to_find_devices_by_their_shadows(server: RunningServer) -> None:
+    server.admin.made("/groups", {"name": "steady", "kind": "query", "query": "tag:steady"})
+    layer(server, "steady", {"x": 1})
+    answer = server.admin.patch("/groups/steady", json={"query": "shadow.desired.x:1"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_QUERY")
+
+
 def test_a_preview_tells_how_many_change_and_changes_nothing(server: RunningServer) -> None:
     for number in range(3):
         server.admin.device(f"l-7{number}")
