@@ -138,7 +138,7 @@ class FleetWatch(_Subscriptions):
 
 
 class RobotWatch(_Subscriptions):
-    """The newest sample of each stream of one robot, its changes of status, the tail of its log, and its control."""
+    """The newest sample of each stream of one robot, its changes of status, its log's tail, control and updates."""
 
     def __init__(self, feed: Feed, device_id: str, first: bytes) -> None:
         super().__init__(feed)
@@ -148,6 +148,7 @@ class RobotWatch(_Subscriptions):
         self._battery: Event | None = None
         self._changes: deque[bytes] = deque(maxlen=STATUS_CHANGES)
         self._logs: deque[bytes] = deque(maxlen=LOG_LINES)
+        self._updated = False
         self._control: dict[str, deque[bytes]] = {
             "commands": deque(maxlen=STEPS),
             "params": deque(maxlen=CHANGES),
@@ -158,6 +159,7 @@ class RobotWatch(_Subscriptions):
         self._subscribe("telemetry", self._device_id, self._on_sample)
         self._subscribe("status", self._device_id, self._on_status)
         self._subscribe("logs", self._device_id, self._on_log)
+        self._subscribe("ota", ANY, self._on_update)
         for kind in self._control:
             self._subscribe(kind, self._device_id, self._on_control)
         self.some.set()
@@ -177,6 +179,12 @@ class RobotWatch(_Subscriptions):
         self._logs.append(event.data)
         self.some.set()
 
+    def _on_update(self, event: Event) -> None:
+        """Of a deployment, which the event is kept under; what happens to all of it concerns its robots, too."""
+        if event.name in {self._device_id, event.key}:
+            self._updated = True
+            self.some.set()
+
     def _on_control(self, event: Event) -> None:
         self._control[event.kind].append(event.data)
         self.some.set()
@@ -194,6 +202,9 @@ class RobotWatch(_Subscriptions):
         if self._logs:
             found.append(("logs", _array(self._logs)))
             self._logs.clear()
+        if self._updated:
+            found.append(("update-changed", b"{}"))
+            self._updated = False
         for kind, told in self._control.items():
             if told:
                 found.append((kind, _array(told)))

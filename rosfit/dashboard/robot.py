@@ -26,6 +26,8 @@ from rosfit.kernel.errors import BadRequestError
 from rosfit.kernel.feed import Feed
 from rosfit.kernel.paging import Page as Slice
 from rosfit.kernel.work import Work
+from rosfit.ota import repository as updates
+from rosfit.ota.models import CurrentUpdate
 from rosfit.telemetry import service as telemetry
 from rosfit.telemetry.models import Frame, FrameInfo, Item, LogLine, Series
 
@@ -62,6 +64,7 @@ class RobotPage(Page):
     shell: Shell
     device: Device
     state: RobotState
+    current: CurrentUpdate | None
 
 
 async def state_of(work: Work, hot: Hot, device_id: str, reach: Reach) -> RobotState:
@@ -77,7 +80,8 @@ async def show_robot(
     device_id: FromPath[str], work: NamedDependency[Work], hot: NamedDependency[Hot], actor: NamedDependency[Actor]
 ) -> Template:
     state = await state_of(work, hot, device_id, actor.reach)
-    return render(RobotPage(shell_for(actor), state.device, state))
+    current = await updates.current_update(work.connection, device_id)
+    return render(RobotPage(shell_for(actor), state.device, state, current))
 
 
 @get("/robots/{device_id:str}/events", opt=READ)

@@ -200,6 +200,16 @@ class DeviceDeployment(msgspec.Struct, frozen=True):
     updated_at: WireTime
 
 
+class CurrentUpdate(msgspec.Struct, frozen=True):
+    """What a device is being updated to, or waits for."""
+
+    deployment_id: str
+    name: str
+    version: str
+    status: DeviceStatus
+    percent: float | None
+
+
 class UpdateStep(msgspec.Struct, frozen=True):
     """One transition; with `refused` a report that came too late, or out of order, and changed nothing."""
 

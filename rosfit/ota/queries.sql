@@ -339,6 +339,15 @@ SELECT status, wire_time(at) AS at, detail, refused FROM device_deployment_steps
 WHERE deployment_id = %(deployment_id)s AND device_id = %(device_id)s
 ORDER BY number
 
+-- name: current_update
+SELECT dd.deployment_id, a.name, a.version, dd.status, dd.percent
+FROM device_deployments dd JOIN deployments d USING (deployment_id) JOIN artifacts a USING (artifact_id)
+WHERE dd.device_id = %(device_id)s
+  AND (dd.status IN ('notified', 'downloading', 'verifying', 'installing', 'rebooting', 'health_check')
+       OR (dd.status = 'queued' AND d.status IN ('running', 'paused')))
+ORDER BY dd.status = 'queued', dd.deployment_id DESC
+LIMIT 1
+
 -- name: device_history
 SELECT dd.deployment_id, a.name, a.version, dd.status, dd.percent, dd.error, wire_time(dd.updated_at) AS updated_at
 FROM device_deployments dd JOIN deployments d USING (deployment_id) JOIN artifacts a USING (artifact_id)

@@ -17,6 +17,7 @@ from rosfit.kernel.queries import load_queries
 from rosfit.ota.lifecycle import FINAL, DeviceStatus
 from rosfit.ota.models import (
     Artifact,
+    CurrentUpdate,
     Deployment,
     FailureGroup,
     InstalledVersion,
@@ -464,6 +465,12 @@ async def list_devices(connection: Connection, wanted: Values) -> list[Values]:
 async def list_steps(connection: Connection, deployment_id: str, device_id: str) -> list[UpdateStep]:
     values = {"deployment_id": deployment_id, "device_id": device_id}
     return msgspec.convert(await _all(connection, "list_steps", values), list[UpdateStep])
+
+
+async def current_update(connection: Connection, device_id: str) -> CurrentUpdate | None:
+    """The update that is under way, or else one that the device waits for."""
+    rows = await _all(connection, "current_update", {"device_id": device_id})
+    return msgspec.convert(rows[0], CurrentUpdate) if rows else None
 
 
 async def device_history(connection: Connection, device_id: str, limit: int) -> list[Values]:

@@ -28,6 +28,7 @@ from litestar import Litestar
 from litestar.di import Provide
 from psycopg import sql
 
+from rosfit.accounts import audit
 from rosfit.accounts import service as accounts
 from rosfit.accounts.models import NewUser, Role
 from rosfit.accounts.setup import SetupToken
@@ -35,6 +36,7 @@ from rosfit.accounts.tokens import Signer, new_signing_key
 from rosfit.dashboard import routes, template_config
 from rosfit.dashboard.access import COOKIE
 from rosfit.infra.embedded.ports import free_port
+from rosfit.infra.objects import FolderStore
 from rosfit.infra.postgres import make_pool, migrate
 from rosfit.infra.redis import RedisStore, open_store
 from rosfit.kernel.feed import Feed
@@ -170,9 +172,13 @@ class Parts:
     open_work: Callable[[], AbstractAsyncContextManager[Work]]
     setup_token: SetupToken
     signer: Signer
+    objects: FolderStore
 
     def hash_device_token(self, token: str) -> str:
         return f"hash of {token}"
+
+    async def update_notice(self, work: Work, action: str, deployment_id: str, told: dict[str, Any]) -> None:
+        await audit.record(work, "rosfit", action, deployment_id, after=told)
 
 
 @dataclass
@@ -235,7 +241,8 @@ async def site(
         store = await stack.enter_async_context(open_store(endpoints.redis_url))
         await store.forget_latest()
         feed = Feed()
-        parts = Parts(work_opener(pool, feed), SetupToken(tmp_path / "setup-token"), SIGNER)
+        objects = FolderStore(tmp_path / "objects")
+        parts = Parts(work_opener(pool, feed), SetupToken(tmp_path / "setup-token"), SIGNER, objects)
         # The pages only ask whether there are accounts of a broker, not what is in them.
         injected |= {"edge": parts, "setup_token": parts.setup_token, "feed": feed, "hot": store}
         settings = Settings(data_dir=tmp_path)

@@ -22,6 +22,7 @@ from rosfit.dashboard import (
     audit,
     bulk,
     credentials,
+    deployments,
     enrolment,
     errors,
     fleet,
@@ -29,11 +30,13 @@ from rosfit.dashboard import (
     keys,
     people,
     robot,
+    robot_update,
     shadow,
     shadow_editor,
     shadow_history,
     signing_in,
     tasks,
+    updates,
 )
 from rosfit.dashboard.access import COOKIE, safe_next
 from rosfit.dashboard.rendering import Page, make_environment
@@ -434,7 +437,8 @@ def queries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ("/", {}, 7),
         ("/", HTMX, 5),
         # The first look at a robot rebuilds its newest values: streams and samples.
-        ("/robots/bot", {}, 7),
+        ("/robots/bot", {}, 8),
+        ("/robots/bot/update", HTMX, 4),
         ("/robots/bot/series.json?stream=odom&field=x&field=y", {}, 4),
         ("/robots/bot/logs.json", {}, 3),
         ("/robots/bot/checklist", HTMX, 4),
@@ -466,6 +470,7 @@ PAGES = [
         audit,
         bulk,
         credentials,
+        deployments,
         enrolment,
         errors,
         fleet,
@@ -473,11 +478,13 @@ PAGES = [
         keys,
         people,
         robot,
+        robot_update,
         shadow,
         shadow_editor,
         shadow_history,
         signing_in,
         tasks,
+        updates,
     )
     for page in vars(module).values()
     if isinstance(page, type) and issubclass(page, Page) and page is not Page
@@ -499,7 +506,7 @@ def variables(environment: jinja2.Environment, name: str) -> set[str]:
     for other in jinja2.meta.find_referenced_templates(tree):
         if other is not None:
             found |= variables(environment, other)
-    return found - {"forms", "icons", "parts", "shadows"}
+    return found - {"forms", "icons", "parts", "shadows", "update"}
 
 
 def test_no_template_holds_script_or_style_of_its_own() -> None:

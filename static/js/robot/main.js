@@ -91,6 +91,7 @@ document.addEventListener("snapshot", (event) => {
   connections += 1;
   // The first one is as new as the page; after a break there is something to make up for.
   if (connections === 1) return;
+  askForUpdate();
   logs.replace(state.logs);
   if (charts.live) charts.load();
 });
@@ -112,6 +113,13 @@ document.addEventListener("changes", (event) => {
   for (const { status, reason, last_seen } of JSON.parse(event.detail.data)) {
     showDevice({ status, status_reason: reason, last_seen, battery: null });
   }
+});
+
+const askForUpdate = () => htmx.trigger("#head-update", "update-changed");
+
+document.addEventListener("update-changed", (event) => {
+  // The event that htmx dispatches on the part itself comes by here, too.
+  if (event.target.id !== "head-update") askForUpdate();
 });
 
 document.addEventListener("logs", (event) => logs.add(JSON.parse(event.detail.data)));
