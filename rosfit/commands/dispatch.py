@@ -52,7 +52,7 @@ class Dispatcher:
     async def publish_batch(self) -> bool:
         """Publish the next few; False when none waits. Those that were not acknowledged are tried again."""
         async with self._open_work() as work:
-            batch = await repository.publishable(work.connection, BATCH)
+            batch = await repository.take_publishable(work.connection, BATCH)
         if not batch:
             return False
         outcomes = await asyncio.gather(*(self._publish(one) for one in batch), return_exceptions=True)

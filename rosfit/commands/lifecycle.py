@@ -65,6 +65,6 @@ def _skipped(place: int, final: str) -> tuple[Status, ...]:
     return tuple(step for step in STEPS[place + 1 : 3] if step in told)
 
 
-def may_cancel(current: str) -> bool:
-    """Whether it can be taken back without asking the device."""
-    return current == "pending"
+def may_cancel(current: str, handed_over: bool) -> bool:
+    """Whether it can be taken back without asking the device: what the broker may have, it may deliver."""
+    return current == "pending" and not handed_over

@@ -36,7 +36,8 @@ LIMIT %(limit)s
 SELECT status, wire_time(at) AS at, detail, refused FROM command_steps WHERE command_id = %(command_id)s ORDER BY number
 
 -- name: lock_command
-SELECT status, late, command FROM commands WHERE device_id = %(device_id)s AND command_id = %(command_id)s FOR UPDATE
+SELECT status, late, command, handed_over_at IS NOT NULL
+FROM commands WHERE device_id = %(device_id)s AND command_id = %(command_id)s FOR UPDATE
 
 -- name: set_status
 UPDATE commands
@@ -49,14 +50,25 @@ SET status = %(status)s,
     finished_at = CASE WHEN %(final)s THEN now() END
 WHERE command_id = %(command_id)s
 
--- name: publishable
+-- name: take_publishable
+-- From here on they may reach their devices. What another transaction holds is just being cancelled or ended.
+WITH chosen AS (
+    SELECT c.command_id
+    FROM commands c JOIN devices d USING (device_id)
+    WHERE c.status = 'pending' AND c.published_at IS NULL AND c.expires_at > now()
+      AND d.status IN ('online', 'error', 'maintenance')
+    ORDER BY c.urgent DESC, c.position
+    LIMIT %(limit)s
+    FOR UPDATE OF c SKIP LOCKED
+), taken AS (
+    UPDATE commands c SET handed_over_at = coalesce(c.handed_over_at, now())
+    FROM chosen WHERE c.command_id = chosen.command_id
+    RETURNING c.*
+)
 SELECT c.command_id, c.device_id, d.type AS device_type, d.layout, c.correlation_id, c.command, c.data, c.timeout_s,
        c.expires_at
-FROM commands c JOIN devices d USING (device_id)
-WHERE c.status = 'pending' AND c.published_at IS NULL AND c.expires_at > now()
-  AND d.status IN ('online', 'error', 'maintenance')
+FROM taken c JOIN devices d USING (device_id)
 ORDER BY c.urgent DESC, c.position
-LIMIT %(limit)s
 
 -- name: mark_published
 UPDATE commands SET published_at = now()

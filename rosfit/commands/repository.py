@@ -21,11 +21,12 @@ Connection = AsyncConnection[Any]
 
 
 class Locked(NamedTuple):
-    """A command held until the end of the transaction."""
+    """A command held until the end of the transaction. `handed_over`: the broker may have it already."""
 
     status: str
     late: bool
     command: str
+    handed_over: bool
 
 
 async def _all(connection: Connection, query: str, values: dict[str, Any]) -> list[dict[str, Any]]:
@@ -106,9 +107,9 @@ async def set_status(
     await connection.execute(QUERIES["set_status"], values)
 
 
-async def publishable(connection: Connection, limit: int) -> list[ToPublish]:
+async def take_publishable(connection: Connection, limit: int) -> list[ToPublish]:
     """Pending commands whose devices are there: urgent ones first, then in the order they were accepted."""
-    return msgspec.convert(await _all(connection, "publishable", {"limit": limit}), list[ToPublish])
+    return msgspec.convert(await _all(connection, "take_publishable", {"limit": limit}), list[ToPublish])
 
 
 async def mark_published(connection: Connection, command_ids: Sequence[str]) -> None:

@@ -105,17 +105,16 @@ async def history(work: Work, device_id: str, status: str | None, cursor: str | 
 
 
 async def cancel(work: Work, device_id: str, command_id: str, created_by: str) -> Command:
-    """Take back what is pending; ask the device to stop what is under way. Raises TerminalStateError."""
+    """Take back what nobody has seen; ask the device to stop the rest, when it is there. Raises TerminalStateError."""
     locked = await repository.lock_command(work.connection, device_id, command_id)
     if locked is None:
         raise _no_command(device_id, command_id)
     if locked.status in FINAL:
         raise TerminalStateError(f"{command_id} is {locked.status}, which is final")
-    if may_cancel(locked.status):
+    if may_cancel(locked.status, locked.handed_over):
         await _apply(work, device_id, command_id, locked.command, "cancelled")
     else:
-        request = NewCommand(CANCEL, {"command_id": command_id}, queue=False)
-        await send(work, device_id, request, created_by)
+        await send(work, device_id, NewCommand(CANCEL, {"command_id": command_id}, queue=True), created_by)
     return await get(work, device_id, command_id)
 
 

@@ -180,6 +180,22 @@ def test_cancelling_what_is_under_way_asks_the_device(server: RunningServer) -> 
         until(lambda: status_of(server, "c-8", command_id) == "cancelled")
 
 
+def test_a_command_that_was_taken_back_never_reaches_the_device(server: RunningServer) -> None:
+    """However close the cancel comes to the publish; a device that may have it is asked to stop it."""
+    with Device(server, "c-race") as device:
+        taken_back, stopped = set(), set()
+        for _ in range(40):
+            command_id = send(server, "c-race", "go")
+            status = server.admin.delete(f"/commands/c-race/{command_id}").json()["status"]
+            (taken_back if status == "cancelled" else stopped).add(command_id)
+        send(server, "c-race", "last")
+        received = []
+        while not received or received[-1]["command"] != "last":
+            received.append(device.asked())
+        assert {one["command_id"] for one in received if one["command"] == "go"} == stopped
+        assert {one["data"]["command_id"] for one in received if one["command"] == "cancel"} == stopped
+
+
 def test_what_waits_too_long_expires(server: RunningServer) -> None:
     with Device(server, "c-9") as device:
         device.leave()
