@@ -9,6 +9,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
+from tests.e2e.site import Site as Stores
 from tests.ota.conftest import Updatable, sha256
 from tests.server import until
 
@@ -60,6 +61,8 @@ def test_the_deadline_runs_from_notified(site, fleet):
 
 
 def test_waves_follow_each_other_and_a_failure_pauses(site, fleet):
+    """That it stopped by itself is in the audit log and the metrics, too."""
+    stopped_before = Stores(site.server).metric("rosfit_deployments_stopped")
     robots = fleet(4)
     deployment = site.deploy(
         site.upload(), ids(robots), waves=[50, 100], success_threshold=100, failure_threshold=25
@@ -80,6 +83,7 @@ def test_waves_follow_each_other_and_a_failure_pauses(site, fleet):
     }  # fmt: skip
     entries = site.admin.got("/audit", target=deployment)["items"]
     assert "deployment.stopped" in {entry["action"] for entry in entries}
+    assert Stores(site.server).metric("rosfit_deployments_stopped") == stopped_before + 1
     site.ask(deployment, "resume")
     for robot in (third, fourth):
         robot.triggered()
