@@ -1,11 +1,11 @@
-"""One deployment: the guided form with its preview, and how it goes, wave by wave and robot by robot."""
+"""One deployment: how it goes, wave by wave and robot by robot, and what may be asked of it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 from litestar import Response, get, post
@@ -17,110 +17,39 @@ from rosfit.accounts import service as accounts
 from rosfit.accounts.models import Actor
 from rosfit.accounts.rights import Right
 from rosfit.dashboard.access import AnyRequest, record, still_signed_in
-from rosfit.dashboard.fleet import group_names
 from rosfit.dashboard.forms import next_page, text
 from rosfit.dashboard.injected import Noticing, Opening
 from rosfit.dashboard.live import UpdatesWatch, event_stream, stop_of
 from rosfit.dashboard.rendering import Page, Shell, render, shell_for
-from rosfit.dashboard.updates import EVENTS_EVERY_S, READ, WRITE
+from rosfit.dashboard.updates import EVENTS_EVERY_S, LEFT_OUT, READ, WAITS_FOR, WRITE, query_of
 from rosfit.fleet import service as fleet
 from rosfit.kernel.clock import format_time, now
-from rosfit.kernel.errors import InvalidError, NotFoundError, RosfitError
+from rosfit.kernel.errors import NotFoundError, RosfitError
 from rosfit.kernel.feed import Feed
 from rosfit.kernel.work import Work
-from rosfit.ota import artifacts, service, viewing
+from rosfit.ota import service, viewing
 from rosfit.ota.lifecycle import DEVICE_STATUSES, MAY, DeviceStatus
-from rosfit.ota.models import Artifact, Deployment, DeviceDeployment, DeviceLog, FailureGroup, NewDeployment, Preview
+from rosfit.ota.models import Deployment, DeviceDeployment, DeviceLog, FailureGroup
 
-ARTIFACTS_SHOWN = 200
 DEVICES_SHOWN = 50
-LEFT_OUT_SHOWN = 50
 
-# Above it, what cannot be taken back has to be confirmed by typing the deployment's name.
+# Above it, what cannot be taken back has to be confirmed by typing the deployment's name, or how many robots it has.
 TYPED_ABOVE = 10
 DRASTIC = ("abort", "rollback")
 
-WAITS_FOR = {
-    "offline": "is offline",
-    "busy": "is busy with a command",
-    "battery": "has too little battery",
-    "window": "is outside its window",
-    "maintenance": "is in maintenance",
-    "elsewhere": "is in another deployment",
-    "wave": "its wave has not begun",
-    "turn": "waits for its turn",
-    "paused": "the deployment is paused",
-    "draft": "the deployment has not started",
-    "waiting_for_approval": "the deployment waits for approval",
-}
-LEFT_OUT = {
-    "incompatible": "not of a type or version that this can replace",
-    "maintenance": "in maintenance",
-    "in_another_deployment": "in another deployment",
-    "decommissioned": "decommissioned",
-    "not_found": "not registered",
-}
-
 _USER_ID = re.compile(r"usr_[0-9a-f]+")
-
-# The form as it begins: a small first wave, and a stop at the first doubt.
-EMPTY = {
-    "artifact_id": "",
-    "by": "query",
-    "query": "-status:decommissioned",
-    "group": "",
-    "waves": "10, 50, 100",
-    "success_threshold": "95",
-    "failure_threshold": "5",
-    "min_sample": "3",
-    "on_failure": "pause",
-    "max_in_progress": "20",
-    "rate_per_minute": "",
-    "deadline_minutes": "60",
-    "min_battery": "20",
-    "requires_approval": "",
-    "cron": "",
-    "window_hours": "4",
-    "timezone": "UTC",
-}
-
-
-@dataclass(frozen=True)
-class Look:
-    """What the form would do now: a preview, or in `error` why it cannot be done."""
-
-    preview: Preview | None = None
-    new: NewDeployment | None = None
-    error: str = ""
-    left_out: tuple[tuple[str, list[str]], ...] = ()
-    waits_for: dict[str, str] = field(default_factory=lambda: WAITS_FOR)
-
-
-@dataclass(frozen=True)
-class DeploymentForm(Page):
-    template: ClassVar[str] = "deployment_new.html"
-    shell: Shell
-    artifacts: list[Artifact]
-    groups: list[str]
-    given: dict[str, str]
-    look: Look
-
-
-@dataclass(frozen=True)
-class DeploymentLook(Page):
-    template: ClassVar[str] = "deployment_look.html"
-    look: Look
 
 
 @dataclass(frozen=True)
 class Board:
-    """Everything of a deployment that changes. `status` filters the robots."""
+    """Everything of a deployment that changes. `status` filters the robots, `query` is where in their list it is."""
 
     deployment: Deployment
     failures: list[FailureGroup]
     devices: list[DeviceDeployment]
     status: str
     next_url: str | None
+    query: str
     actions: list[str]
     now: str
     error: str = ""
@@ -156,95 +85,6 @@ class LogDialog(Page):
     log: DeviceLog
 
 
-@get("/updates/new", opt=WRITE)
-async def show_form(request: AnyRequest, work: NamedDependency[Work], actor: NamedDependency[Actor]) -> Template:
-    found = await artifacts.find(work, None, None, None, ARTIFACTS_SHOWN)
-    chosen = request.query_params.get("artifact") or (found.items[0].artifact_id if found.items else "")
-    given = EMPTY | {"artifact_id": chosen}
-    look = await _look(work, given, actor) if found.items else Look()
-    return render(DeploymentForm(shell_for(actor), found.items, await group_names(work, actor.reach), given, look))
-
-
-@post("/updates/preview", opt=WRITE, status_code=200)
-async def preview_deployment(
-    request: AnyRequest, work: NamedDependency[Work], actor: NamedDependency[Actor]
-) -> Template:
-    return render(DeploymentLook(await _look(work, _given(await request.form()), actor)))
-
-
-@post("/updates", opt=WRITE, status_code=200)
-async def create_deployment(
-    request: AnyRequest,
-    work: NamedDependency[Work],
-    actor: NamedDependency[Actor],
-    edge: NamedDependency[Noticing],
-) -> Template | Response[str]:
-    """Made and begun at once, or kept as a draft."""
-    form = await request.form()
-    try:
-        async with work.part():
-            new = _new(_given(form))
-            deployment_id = await service.create(work, new, actor.id)
-            await record(work, request, actor, "deployment.create", deployment_id, after=new)
-            if text(form, "then") != "draft":
-                await service.start(work, deployment_id, actor.id, edge.update_notice)
-                await record(work, request, actor, "deployment.start", deployment_id)
-    except RosfitError as error:
-        return render(DeploymentLook(Look(error=_why(error))), status=422)
-    return Response("", status_code=200, headers={"HX-Redirect": f"/updates/{deployment_id}"})
-
-
-def _given(form: Any) -> dict[str, str]:
-    return {name: text(form, name) for name in EMPTY}
-
-
-def _new(given: dict[str, str]) -> NewDeployment:
-    """Raises InvalidError naming the field."""
-    target = {"group": given["group"]} if given["by"] == "group" else {"query": given["query"]}
-    values: dict[str, Any] = {
-        name: given[name]
-        for name in ("artifact_id", "success_threshold", "failure_threshold", "min_sample", "on_failure")
-    }
-    values |= {name: given[name] for name in ("max_in_progress", "min_battery")}
-    values |= {"target": target, "waves": [part.strip() for part in given["waves"].split(",") if part.strip()]}
-    values |= {"requires_approval": given["requires_approval"] == "yes"}
-    if given["rate_per_minute"]:
-        values["rate_per_minute"] = given["rate_per_minute"]
-    values["device_deadline_s"] = _times(given["deadline_minutes"], 60, "deadline_minutes")
-    if given["cron"]:
-        hours = _times(given["window_hours"], 3600, "window_hours")
-        values["window"] = {"cron": given["cron"], "duration_s": hours, "timezone": given["timezone"]}
-    try:
-        return msgspec.convert(values, NewDeployment, strict=False)
-    except msgspec.ValidationError as error:
-        expected, _, path = str(error).partition(" - at `$.")
-        raise InvalidError(f"{path.rstrip('`').replace('_', ' ')}: {expected}") from error
-
-
-def _times(number: str, unit_s: int, name: str) -> float:
-    try:
-        return float(number) * unit_s
-    except ValueError as error:
-        raise InvalidError(f"{name.replace('_', ' ')}: give a number") from error
-
-
-async def _look(work: Work, given: dict[str, str], actor: Actor) -> Look:
-    try:
-        new = _new(given)
-        preview = await service.preview(work, new, actor.reach)
-    except RosfitError as error:
-        return Look(error=_why(error))
-    reasons: dict[str, list[str]] = {}
-    for one in preview.left_out:
-        reasons.setdefault(one.reason, []).append(one.device_id)
-    left_out = tuple((LEFT_OUT.get(why, why), ids[:LEFT_OUT_SHOWN]) for why, ids in reasons.items())
-    return Look(preview, new, left_out=left_out)
-
-
-def _why(error: RosfitError) -> str:
-    return "; ".join(f"{one.field}: {one.message}" for one in error.errors) or error.detail
-
-
 @get("/updates/{deployment_id:str}", opt=READ)
 async def show_deployment(
     request: AnyRequest,
@@ -267,7 +107,8 @@ async def _board(work: Work, actor: Actor, deployment_id: str, request: AnyReque
     failures = await viewing.failures(work, deployment_id, visible)
     next_url = next_page(f"/updates/{deployment_id}", devices.next_cursor, status=status or "")
     actions = [name for name in MAY if _offered(name, deployment, actor, bool(failures))]
-    return Board(deployment, failures, devices.items, status or "", next_url, actions, format_time(now()), error)
+    query = query_of(request, "status", "cursor")
+    return Board(deployment, failures, devices.items, status or "", next_url, query, actions, format_time(now()), error)
 
 
 async def _named(work: Work, deployment: Deployment) -> Deployment:
@@ -338,7 +179,8 @@ async def act_on_deployment(
     if action not in MAY:
         raise NotFoundError(f"There is no action {action[:40]!r}")
     deployment = await viewing.get(work, deployment_id)
-    if action in DRASTIC and (wanted := _to_type(deployment)) and text(await request.form(), "typed") != wanted:
+    wanted = _to_type(deployment) if action in DRASTIC else ""
+    if wanted and text(await request.form(), "typed") not in {wanted, str(deployment.total)}:
         return render(ConfirmDialog(deployment, action, wanted, wrong=True), status=422)
     try:
         async with work.part():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 from litestar import Response, get, post
 from litestar.di import NamedDependency
@@ -23,13 +24,34 @@ from rosfit.kernel.clock import format_time, now
 from rosfit.kernel.errors import RosfitError
 from rosfit.kernel.feed import ANY, Feed
 from rosfit.kernel.work import Work
-from rosfit.ota import artifacts, uploading, viewing
+from rosfit.ota import artifacts, repository, uploading, viewing
 from rosfit.ota.errors import UploadBrokenError
 from rosfit.ota.lifecycle import FINAL
 from rosfit.ota.models import Artifact, Deployment, InstalledVersion
 
 READ: dict[str, Any] = {"right": Right.DEVICES_READ}
 WRITE: dict[str, Any] = {"right": Right.OTA_WRITE}
+
+WAITS_FOR = {
+    "offline": "offline",
+    "busy": "busy with a command",
+    "battery": "low on battery",
+    "window": "outside the window",
+    "maintenance": "in maintenance",
+    "elsewhere": "in another deployment",
+    "wave": "its wave has not begun",
+    "turn": "waits for its turn",
+    "paused": "the deployment is paused",
+    "draft": "the deployment has not started",
+    "waiting_for_approval": "the deployment waits for approval",
+}
+LEFT_OUT = {
+    "incompatible": "not of a type or version that this can replace",
+    "maintenance": "in maintenance",
+    "in_another_deployment": "in another deployment",
+    "decommissioned": "decommissioned",
+    "not_found": "not registered",
+}
 
 SHOWN = 25
 EVENTS_EVERY_S = 1.0
@@ -49,12 +71,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
+    """`users` are the deployments that need an artifact; `query` is where in its lists the page is."""
+
     rows: list[Row]
     artifacts: list[Artifact]
     versions: list[InstalledVersion]
     devices: int
     next_url: str | None
     older_artifacts: str | None
+    query: str
+    users: dict[str, list[str]]
     may: bool
     now: str
 
@@ -100,8 +126,17 @@ async def _board(work: Work, actor: Actor, request: AnyRequest) -> Board:
         next_url=next_page("/updates", deployments.next_cursor),
         older_artifacts=older and older.replace("cursor=", "files="),
         may=actor.may(Right.OTA_WRITE),
+        query=query_of(request, "cursor", "files"),
+        users=await repository.artifact_users(work.connection, [one.artifact_id for one in files.items]),
         now=format_time(now()),
     )
+
+
+def query_of(request: AnyRequest, *names: str) -> str:
+    """These parameters of the address, so that a list that asks again stays where it is."""
+    given = {name: request.query_params.get(name, "") for name in names}
+    query = urlencode({name: value for name, value in given.items() if value})
+    return f"?{query}" if query else ""
 
 
 @get("/updates/events", opt=READ)

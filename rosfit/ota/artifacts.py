@@ -102,8 +102,8 @@ async def delete(work: Work, artifact_id: str) -> None:
     locked = await repository.lock_artifact(work.connection, artifact_id)
     if locked is None or locked[1]:
         raise ArtifactNotFoundError(f"There is no artifact {artifact_id[:64]!r}")
-    if users := await repository.artifact_users(work.connection, artifact_id):
-        raise ArtifactInUseError(f"{', '.join(users)} need it: abort them first, or wait for their end")
+    if users := (await repository.artifact_users(work.connection, [artifact_id])).get(artifact_id):
+        raise ArtifactInUseError(f"{', '.join(users[:5])} need it: abort them first, or wait for their end")
     await repository.delete_artifact(work.connection, artifact_id)
     await repository.note_unclaimed(work.connection, locked[0], 0)
 

@@ -61,16 +61,16 @@ LIMIT %(limit)s
 SELECT object_key, deleted_at IS NOT NULL FROM artifacts WHERE artifact_id = %(artifact_id)s FOR UPDATE
 
 -- name: artifact_users
-SELECT deployment_id FROM deployments
-WHERE artifact_id = %(artifact_id)s AND status IN ('draft', 'waiting_for_approval', 'running', 'paused')
+SELECT artifact_id, deployment_id FROM deployments
+WHERE artifact_id = ANY(%(artifact_ids)s::text[]) AND status IN ('draft', 'waiting_for_approval', 'running', 'paused')
 UNION
-SELECT d.deployment_id FROM deployments d JOIN device_deployments dd USING (deployment_id)
-WHERE d.artifact_id = %(artifact_id)s
+SELECT d.artifact_id, d.deployment_id FROM deployments d JOIN device_deployments dd USING (deployment_id)
+WHERE d.artifact_id = ANY(%(artifact_ids)s::text[])
   AND dd.status IN ('queued', 'notified', 'downloading', 'verifying', 'installing', 'rebooting', 'health_check')
 UNION
-SELECT dd.deployment_id FROM device_deployments dd JOIN deployments d USING (deployment_id)
-WHERE dd.previous_artifact_id = %(artifact_id)s AND d.status IN ('running', 'paused')
-LIMIT 5
+SELECT dd.previous_artifact_id, dd.deployment_id FROM device_deployments dd JOIN deployments d USING (deployment_id)
+WHERE dd.previous_artifact_id = ANY(%(artifact_ids)s::text[]) AND d.status IN ('running', 'paused')
+ORDER BY 2 DESC
 
 -- name: delete_artifact
 DELETE FROM artifacts a

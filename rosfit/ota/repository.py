@@ -183,9 +183,12 @@ async def lock_artifact(connection: Connection, artifact_id: str) -> tuple[str, 
     return (row[0], row[1]) if row else None
 
 
-async def artifact_users(connection: Connection, artifact_id: str) -> list[str]:
-    """Deployments that still need its bytes; five at most."""
-    return [row[0] for row in await _rows(connection, "artifact_users", {"artifact_id": artifact_id})]
+async def artifact_users(connection: Connection, artifact_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Artifact id to the deployments that still need its bytes, newest first."""
+    found: dict[str, list[str]] = {}
+    for artifact_id, user in await _rows(connection, "artifact_users", {"artifact_ids": list(artifact_ids)}):
+        found.setdefault(artifact_id, []).append(user)
+    return found
 
 
 async def delete_artifact(connection: Connection, artifact_id: str) -> None:

@@ -20,9 +20,9 @@ REACHABLE = frozenset({"online", "error"})
 
 def check_waves(waves: Sequence[float]) -> None:
     """Raises ValueError unless these are percentages that rise and end at 100."""
-    if not waves or waves[-1] != 100 or waves[0] <= 0:
+    if not waves or waves[-1] != 100 or not waves[0] > 0:
         raise ValueError("waves are percentages above 0, the last of which is 100")
-    if any(later <= earlier for earlier, later in pairwise(waves)):
+    if any(not later > earlier for earlier, later in pairwise(waves)):
         raise ValueError("waves are cumulative: each is larger than the one before")
 
 

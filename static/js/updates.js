@@ -6,6 +6,12 @@ document.addEventListener("updates-changed", (event) => {
   if (board && event.target !== board) htmx.trigger(board, "updates-changed");
 });
 
+// Whoever fills in one of several choices means it.
+document.addEventListener("input", (event) => {
+  const radio = event.target.closest(".choice-row")?.querySelector("[type=radio]");
+  if (radio) radio.checked = true;
+});
+
 const dialog = document.getElementById("add-dialog");
 
 // What was confirmed is done: its answer went into the page behind. A form that was refused has been replaced.

@@ -103,7 +103,7 @@ async def test_upload_roll_out_see_a_wave_fail_and_pause_and_roll_back(
         until(lambda: site.shown(deployment)["counts"].get("succeeded"))
         await page.get_by_role("button", name="Roll back…").click()
         await page.get_by_role("button", name="Roll back", exact=True).click()
-        await expect(page.get_by_text("That is not its name.")).to_be_visible()
+        await expect(page.get_by_text("That is neither its name nor its number of robots.")).to_be_visible()
         await page.get_by_label("Type robot-app 2.0 to confirm").fill("robot-app 2.0")
         await picture(page, "confirm")
         await page.get_by_role("button", name="Roll back", exact=True).click()
