@@ -58,6 +58,7 @@ from rosfit.protocol.topics import INGEST_FILTER, Kind, Route
 from rosfit.settings import Settings
 from rosfit.shadow import reports
 from rosfit.shadow import service as shadow
+from rosfit.shadow.hot import HotShadows
 from rosfit.shadow.layers import Refresher
 from rosfit.shadow.models import DEFAULT_NAME
 from rosfit.shadow.telling import ShadowTeller
@@ -97,14 +98,16 @@ class Wired:
     tasks: list[asyncio.Task[None]]
 
 
-def work_opener(pool: Pool, feed: Feed) -> Any:
-    """Units of work on this pool, whose events go to the feed once they are committed."""
+def work_opener(pool: Pool, feed: Feed, shadows: HotShadows) -> Any:
+    """Units of work on this pool, whose events go to the hot store and the feed once they are committed."""
 
     @asynccontextmanager
     async def open_work() -> AsyncIterator[Work]:
         async with transaction(pool) as connection:
             work = Work(connection)
             yield work
+            claim = await shadows.claim(work.events)
+        await shadows.put(claim)
         for event in work.events:
             feed.publish(event)
         for action in work.after_commit:
@@ -179,13 +182,14 @@ class _Parts:
         self._feed = Feed()
         self._metrics = Metrics()
         self._store = store
-        self._open_work = work_opener(pool, self._feed)
         self._latest = LatestValues(store)
+        self._shadows = HotShadows(store, self._latest.distrust)
+        self._open_work = work_opener(pool, self._feed, self._shadows)
         self._vitals = VitalsBook()
         self._layouts = Layouts(settings.layouts)
         self._decoder = Decoder(limits_of(settings), self._layouts)
         self._ingest = Ingest(
-            open_work=work_opener(ingest_pool, self._feed),
+            open_work=work_opener(ingest_pool, self._feed, self._shadows),
             decoder=self._decoder,
             feed=self._feed,
             latest=self._latest,
@@ -239,6 +243,7 @@ class _Parts:
             settings=self._settings,
             open_work=self._open_work,
             hot=self._store,
+            shadows=self._shadows,
             feed=self._feed,
             publisher=self._publisher,
             metrics=self._metrics,

@@ -19,6 +19,7 @@ from rosfit.kernel.ports import HotStore, ObjectStore, Publisher
 from rosfit.kernel.work import Work
 from rosfit.ota.telling import Notice
 from rosfit.settings import Settings
+from rosfit.shadow.hot import HotShadows
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 
@@ -34,6 +35,7 @@ class Edge:
     settings: Settings
     open_work: Callable[[], AbstractAsyncContextManager[Work]]
     hot: HotStore
+    shadows: HotShadows
     feed: Feed
     publisher: Publisher
     metrics: Metrics

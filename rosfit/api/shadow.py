@@ -10,6 +10,7 @@ from litestar.params import Parameter
 
 from rosfit.accounts.rights import Right
 from rosfit.api.access import actor_of, record
+from rosfit.api.edge import Edge
 from rosfit.api.parameters import DEFAULT_LIMIT, Cursor, Limit
 from rosfit.api.responses import WireResponse
 from rosfit.kernel.errors import BadRequestError
@@ -46,9 +47,11 @@ class ShadowController(Controller):
     tags = ("shadow",)
 
     @get(opt=READ)
-    async def get_shadow(self, device_id: str, work: Work, name: Name = DEFAULT_NAME) -> Response[Shadow]:
+    async def get_shadow(
+        self, device_id: str, work: Work, edge: Edge, name: Name = DEFAULT_NAME
+    ) -> Response[Shadow]:
         """The whole document; version 0 and an empty state where there is none."""
-        return _answer(await service.get(work, device_id, service.check_name(name)))
+        return _answer(await edge.shadows.get(work, device_id, service.check_name(name)))
 
     @patch("/desired", opt=WRITE)
     async def patch_desired(

@@ -10,9 +10,11 @@ from typing import TypeVar
 import psycopg
 
 from rosfit.infra.postgres import current_revision, head_revision
+from rosfit.infra.redis import open_store
 from rosfit.kernel.errors import UnavailableError
 from rosfit.kernel.work import Work
 from rosfit.settings import Settings
+from rosfit.shadow.hot import HotShadows
 from rosfit.supervisor import Endpoints
 
 T = TypeVar("T")
@@ -21,11 +23,17 @@ T = TypeVar("T")
 @asynccontextmanager
 async def work_beside(settings: Settings) -> AsyncIterator[Work]:
     """One unit of work; commits at the end. Raises UnavailableError when no server can be reached."""
-    url = Endpoints.discover(settings).database_url
+    endpoints = Endpoints.discover(settings)
+    url = endpoints.database_url
     try:
         await asyncio.to_thread(_check_schema, url)
-        async with await psycopg.AsyncConnection.connect(url, connect_timeout=5) as connection:
-            yield Work(connection)
+        async with open_store(endpoints.redis_url) as store:
+            shadows = HotShadows(store, distrust=lambda: None)
+            async with await psycopg.AsyncConnection.connect(url, connect_timeout=5) as connection:
+                work = Work(connection)
+                yield work
+                claim = await shadows.claim(work.events)
+            await shadows.put(claim)
     except psycopg.OperationalError as error:
         raise UnavailableError(f"PostgreSQL does not answer ({error}); is `rosfit serve` running?") from error
 

@@ -80,7 +80,7 @@ class LatestValues:
         if self._stale:
             # What is there may be older than the database; a question rebuilds it.
             self._samples.clear()
-            await self._hot.forget_latest()
+            await self._hot.forget_values()
             self._stale = False
         samples, self._samples = self._samples, {}
         frames, self._frames = self._frames, {}

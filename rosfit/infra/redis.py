@@ -1,11 +1,11 @@
-"""Redis: newest values, frames, rate limits, and live events between replicas. All of it can be rebuilt."""
+"""Redis: newest values, frames, shadows, rate limits, and live events between replicas. All of it can be rebuilt."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,9 +26,16 @@ log = structlog.get_logger(__name__)
 # Followed by the run id of the server: one that was restarted may have read back a snapshot of long ago.
 _LATEST = "rosfit:latest:"
 _TIMES = "rosfit:latest-times:"
+_SHADOW = "rosfit:shadow:"
 _FRAME = "rosfit:frame:"
 _FRAMES = "rosfit:frames:"
 _FEED = "rosfit:feed"
+
+# A shadow that a server without a way to Redis has changed is out of date here for at most so long.
+SHADOW_TTL_S = 60
+
+# Longer than a commit takes; a process that died before it put what it had claimed leaves it to the next reader.
+CLAIM_TTL_S = 30
 
 FRAME_TTL_S = 7 * 86_400
 
@@ -46,6 +53,17 @@ for i = 1, #KEYS, 2 do
       redis.call('HSET', KEYS[i], ARGV[a + 1], ARGV[a + 3])
       redis.call('HSET', KEYS[i + 1], ARGV[a + 1], ARGV[a + 2])
     end
+  end
+end
+"""
+
+# ARGV is the claim, the time to live, and one document for each of KEYS.
+_PUT_SHADOWS = """
+for i, key in ipairs(KEYS) do
+  if redis.call('GET', key) == ARGV[1] then
+    redis.call('SET', key, ARGV[i + 2], 'EX', ARGV[2])
+  else
+    redis.call('DEL', key)
   end
 end
 """
@@ -82,6 +100,7 @@ class RedisStore:
             redis_connect_func=self._on_connect,
         )
         self._put_latest = self._redis.register_script(_PUT_LATEST)
+        self._put_shadows = self._redis.register_script(_PUT_SHADOWS)
         self._requests = RequestCounter(self._redis)
         self._run_id = ""
 
@@ -147,11 +166,36 @@ class RedisStore:
         with self._one_server():
             await self._redis.hset(self._keys(device_id)[0], _COMPLETE, "")
 
-    async def forget_latest(self) -> None:
+    async def forget_values(self) -> None:
         with _available():
-            keys = [key async for key in self._redis.scan_iter("rosfit:latest*", count=1000)]
-            for start in range(0, len(keys), 1000):
-                await self._redis.unlink(*keys[start : start + 1000])
+            for kind in ("rosfit:latest*", f"{_SHADOW}*"):
+                keys = [key async for key in self._redis.scan_iter(kind, count=1000)]
+                for start in range(0, len(keys), 1000):
+                    await self._redis.unlink(*keys[start : start + 1000])
+
+    def _shadow_key(self, device_id: str, name: str) -> str:
+        return f"{_SHADOW}{self._run_id}:{device_id}:{name}"
+
+    async def shadow_or_claim(self, device_id: str, name: str, claim: str) -> bytes | None:
+        await self._ensure_known()
+        with self._one_server():
+            key = self._shadow_key(device_id, name)
+            found: bytes | None = await self._redis.set(key, claim, nx=True, get=True, ex=CLAIM_TTL_S)  # type: ignore[assignment]
+        # A document is an object, and a claim is not.
+        return found if found is None or found.startswith(b"{") else b""
+
+    async def claim_shadows(self, shadows: Sequence[tuple[str, str]], claim: str) -> None:
+        await self._ensure_known()
+        with self._one_server():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for device_id, name in shadows:
+                    pipe.set(self._shadow_key(device_id, name), claim, ex=CLAIM_TTL_S)
+                await pipe.execute()
+
+    async def put_shadows(self, shadows: Mapping[tuple[str, str], bytes], claim: str) -> None:
+        keys = [self._shadow_key(*key) for key in shadows]
+        with self._one_server():
+            await self._put_shadows(keys, [claim, SHADOW_TTL_S, *shadows.values()])
 
     async def put_frame(self, device_id: str, name: str, frame: bytes, about: bytes) -> None:
         known = f"{_FRAMES}{device_id}"

@@ -77,8 +77,20 @@ class HotStore(Protocol):
         """Complete the rebuild with what the database has; newer samples that came meanwhile stay."""
         ...
 
-    async def forget_latest(self) -> None:
-        """Drop every latest value: they may be older than the database."""
+    async def forget_values(self) -> None:
+        """Drop every latest value and every shadow: they may be older than the database."""
+        ...
+
+    async def shadow_or_claim(self, device_id: str, name: str, claim: str) -> bytes | None:
+        """The shadow as JSON; None when there was nothing and it is claimed now; empty while somebody claims it."""
+        ...
+
+    async def claim_shadows(self, shadows: Sequence[tuple[str, str]], claim: str) -> None:
+        """Take these (device_id, name) away from readers, until `claim` puts them or half a minute is over."""
+        ...
+
+    async def put_shadows(self, shadows: Mapping[tuple[str, str], bytes], claim: str) -> None:
+        """Put what `claim` still holds, and drop the rest: somebody else knew more, or something older."""
         ...
 
     async def put_frame(self, device_id: str, name: str, frame: bytes, about: bytes) -> None:

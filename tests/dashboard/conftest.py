@@ -42,6 +42,7 @@ from rosfit.infra.redis import RedisStore, open_store
 from rosfit.kernel.feed import Feed
 from rosfit.kernel.work import Work
 from rosfit.settings import Settings
+from rosfit.shadow.hot import HotShadows
 from rosfit.supervisor import Endpoints, Supervisor
 from rosfit.wiring import work_opener
 
@@ -239,10 +240,11 @@ async def site(
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(make_pool(database_url, max_size=4))
         store = await stack.enter_async_context(open_store(endpoints.redis_url))
-        await store.forget_latest()
+        await store.forget_values()
         feed = Feed()
         objects = FolderStore(tmp_path / "objects")
-        parts = Parts(work_opener(pool, feed), SetupToken(tmp_path / "setup-token"), SIGNER, objects)
+        open_work = work_opener(pool, feed, HotShadows(store, lambda: None))
+        parts = Parts(open_work, SetupToken(tmp_path / "setup-token"), SIGNER, objects)
         # The pages only ask whether there are accounts of a broker, not what is in them.
         injected |= {"edge": parts, "setup_token": parts.setup_token, "feed": feed, "hot": store}
         settings = Settings(data_dir=tmp_path)

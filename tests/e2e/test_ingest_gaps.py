@@ -14,16 +14,18 @@ from rosfit.handler.hot import LatestValues, VitalsBook
 from rosfit.handler.ingest import Ingest
 from rosfit.handler.marks import Marks, SlotTakenError
 from rosfit.handler.pending import Pending
+from rosfit.handler.writer import Handlers
 from rosfit.infra.postgres import Pool, make_pool
 from rosfit.infra.redis import open_store
 from rosfit.kernel.clock import now
 from rosfit.kernel.errors import UnavailableError
 from rosfit.kernel.feed import Feed
 from rosfit.kernel.metrics import Metrics
-from rosfit.kernel.ports import Incoming
+from rosfit.kernel.ports import HotStore, Incoming
 from rosfit.kernel.work import Work
 from rosfit.protocol.envelope import Limits
 from rosfit.protocol.layouts import Layouts
+from rosfit.shadow.hot import HotShadows
 from rosfit.wiring import work_opener
 from tests.e2e.site import Site
 from tests.server import RunningServer, running_server
@@ -60,8 +62,8 @@ class Source:
 class Database:
     """Units of work; `lost_answers` commits report that the server has gone, although they took place."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._open = work_opener(pool, Feed())
+    def __init__(self, pool: Pool, hot: HotStore) -> None:
+        self._open = work_opener(pool, Feed(), HotShadows(hot, lambda: None))
         self.lost_answers = 0
 
     @asynccontextmanager
@@ -89,7 +91,7 @@ async def stores(server: RunningServer) -> AsyncIterator[tuple[Database, Ingest]
     """The stores of a server that hears nothing, empty."""
     endpoints = server.endpoints
     async with make_pool(endpoints.database_url) as pool, open_store(endpoints.redis_url) as hot:
-        database = Database(pool)
+        database = Database(pool, hot)
         async with database.open_work() as work:
             await work.connection.execute("TRUNCATE telemetry, dead_letters, ingest_marks")
         yield database, _ingest(database, LatestValues(hot))
@@ -103,7 +105,7 @@ def _ingest(database: Database, latest: LatestValues) -> Ingest:
         latest=latest,
         vitals=VitalsBook(),
         metrics=Metrics(),
-        ordered={},
+        handlers=Handlers(ordered={}, batched={}),
     )
 
 
