@@ -93,6 +93,26 @@ def test_waves_follow_each_other_and_a_failure_pauses(site, fleet):
     assert [wave["total"] for wave in finished["wave_progress"]] == [2, 2]
 
 
+def test_that_an_earlier_wave_fails_after_all_is_noted(site, fleet):
+    """Only the running wave is judged; the audit log says that one before it has passed its threshold."""
+    robots = fleet(3)
+    rules = {"waves": [60, 100], "success_threshold": 30, "failure_threshold": 30}
+    deployment = site.deploy(site.upload(), ids(robots), **rules)
+    first, late, last = robots
+    for robot in (first, late):
+        robot.triggered()
+    first.result(deployment, "succeeded")
+    last.triggered()
+    late.result(deployment, "failed")
+
+    def noted():
+        entries = site.admin.got("/audit", target=deployment)["items"]
+        return [entry["after"] for entry in entries if entry["action"] == "deployment.earlier_wave_failed"]
+
+    assert until(noted) == [{"wave": 1, "failed": 1, "total": 2}]
+    assert site.shown(deployment)["status"] == "running"
+
+
 def test_never_more_than_max_in_progress(site, fleet):
     robots = fleet(3)
     deployment = site.deploy(site.upload(), ids(robots), max_in_progress=1)
