@@ -69,7 +69,7 @@ class ShadowPage(Page):
     shell: Shell
     board: Board
     editor: Editor | None
-    saved: int | None
+    saved: str | None
     places: Places
 
 

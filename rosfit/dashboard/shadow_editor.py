@@ -35,9 +35,8 @@ from rosfit.fleet import service as fleet
 from rosfit.kernel.errors import RosfitError
 from rosfit.kernel.work import Work
 from rosfit.shadow import service
-from rosfit.shadow.changes import Meeting, combine, meetings, patch_between
+from rosfit.shadow.changes import Meeting, changes, combine, meetings, patch_between
 from rosfit.shadow.delta import Document, same
-from rosfit.shadow.limits import check_patch, check_section
 from rosfit.shadow.models import Change
 
 WRITE: dict[str, Any] = {"right": Right.SHADOW_WRITE}
@@ -49,8 +48,18 @@ REASON_LIMIT = 500
 class EditorFragment(Page):
     template: ClassVar[str] = "shadow_editor.html"
     editor: Editor | None
-    saved: int | None
+    saved: str | None
     places: Places
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One step of an editor. `judged`: it is still to be met with what is desired by now."""
+
+    editor: Editor
+    step: str
+    wrong: bool = False
+    judged: bool = False
 
 
 @get("/robots/{device_id:str}/shadow/edit", opt=WRITE)
@@ -60,7 +69,7 @@ async def show_editor(
     await fleet.check_reach(work, device_id, actor.reach)
     name = name_of(request)
     desired = await _desired(work, device_id, name)
-    return await _answer(request, work, actor, _shown(Editor(device_id, name, desired, desired)))
+    return await _answer(request, work, actor, shown(Editor(device_id, name, desired, desired)))
 
 
 @post("/robots/{device_id:str}/shadow/edit", opt=WRITE, status_code=200)
@@ -70,27 +79,35 @@ async def edit(
     """One step; every step answers with the whole editor, so that nothing typed is lost."""
     await fleet.check_reach(work, device_id, actor.reach)
     typed = {name: str(value) for name, value in (await request.form()).items()}
+    taken = take_step(device_id, name_of(request), typed)
+    if taken.judged:
+        return await _judge(request, work, actor, taken.editor, typed, taken.step)
+    return await _answer(request, work, actor, taken.editor, status=422 if taken.wrong else 200)
+
+
+def take_step(target: str, name: str, typed: Mapping[str, str]) -> Taken:
+    """What the form asks for, as far as it needs nothing but the form."""
     step = typed.get("do", "preview")
-    editor, errors = _read(device_id, name_of(request), typed)
+    editor, errors = _read(target, name, typed)
     if step.startswith("remove:"):
         errors.pop(step.removeprefix("remove:"), None)
     if editor.problem or errors or editor.adding.error:
-        return await _answer(request, work, actor, _shown(editor, typed, errors), status=422)
+        return Taken(shown(editor, typed, errors), step, wrong=True)
     if step == "json" or step == "form":
         editor = replace(editor, view=step)
     elif step.startswith("remove:"):
         editor = replace(editor, draft=without(editor.draft, step.removeprefix("remove:")))
     elif step != "add":
-        return await _judge(request, work, actor, editor, typed, step)
-    return await _answer(request, work, actor, _shown(editor))
+        return Taken(merged(editor, typed) if step == "merge" else editor, step, judged=True)
+    return Taken(shown(editor), step)
 
 
-def _read(device_id: str, name: str, typed: Mapping[str, str]) -> tuple[Editor, dict[str, str]]:
+def _read(target: str, name: str, typed: Mapping[str, str]) -> tuple[Editor, dict[str, str]]:
     """What the form says, and what is wrong with its fields by pointer."""
     view = "json" if typed.get("view") == "json" else "form"
     reason = typed.get("reason", "").strip()[:REASON_LIMIT]
     adding = Adding(typed.get("add_key", "").strip(), typed.get("add_kind", "number"), typed.get("add_value", ""))
-    editor = Editor(device_id, name, {}, {}, view, typed.get("draft", ""), adding=adding, reason=reason)
+    editor = Editor(target, name, {}, {}, view, typed.get("draft", ""), adding=adding, reason=reason)
     try:
         editor = replace(editor, base=read_document(typed.get("base", "")))
         draft = read_document(editor.text)
@@ -106,7 +123,7 @@ def _read(device_id: str, name: str, typed: Mapping[str, str]) -> tuple[Editor, 
     return editor, errors
 
 
-def _shown(editor: Editor, typed: Mapping[str, str] | None = None, errors: Mapping[str, str] | None = None) -> Editor:
+def shown(editor: Editor, typed: Mapping[str, str] | None = None, errors: Mapping[str, str] | None = None) -> Editor:
     """With the fields, and the text of the draft unless it is what is wrong."""
     text = editor.text if editor.problem and editor.view == "json" else pretty(editor.draft)
     return replace(editor, text=text, members=members_of(editor.draft, typed or {}, errors or {}))
@@ -116,34 +133,35 @@ async def _judge(
     request: AnyRequest, work: Work, actor: Actor, editor: Editor, typed: Mapping[str, str], step: str
 ) -> Response[Any]:
     """Preview, save or bring together, against what is desired by now."""
-    if step == "merge":
-        editor = _merged(editor, typed)
-    version = await service.held_version(work, editor.device_id, editor.name)
-    current = await _desired(work, editor.device_id, editor.name)
+    version = await service.held_version(work, editor.target, editor.name)
+    current = await _desired(work, editor.target, editor.name)
     if not same(current, editor.base):
-        met = [_met(one) for one in meetings(editor.base, editor.draft, current)]
-        return await _answer(
-            request, work, actor, _shown(replace(editor, review="conflict", meetings=met, theirs=current)), status=409
-        )
+        return await _answer(request, work, actor, in_conflict(editor, current), status=409)
     patch = patch_between(editor.base, editor.draft)
-    editor = _shown(replace(editor, review="changes", changes=changed(editor.base, editor.draft)))
     try:
-        check_patch(patch)
-        check_section("desired", editor.draft)
-        if step != "save" or not patch or not same(editor.draft, _previewed(typed)):
+        after = await service.foresee(work, editor.target, editor.name, Change(patch), actor.id)
+        kept = [label_of(one.path) for one in changes(editor.draft, after)]
+        editor = shown(replace(editor, review="changes", changes=changed(editor.base, after), kept=kept))
+        if step != "save" or not editor.savable or not same(editor.draft, previewed(typed)):
             return await _answer(request, work, actor, editor)
         change = Change(patch, version=version, reason=editor.reason or None)
         async with work.connection.transaction():
-            shadow = await service.change_desired(work, editor.device_id, editor.name, change, actor.id)
+            shadow = await service.change_desired(work, editor.target, editor.name, change, actor.id)
     except RosfitError as error:
         problem = f"{error.title}: {error.detail}."
-        return await _answer(request, work, actor, replace(editor, review="none", problem=problem), status=422)
+        return await _answer(request, work, actor, shown(replace(editor, review="none", problem=problem)), status=422)
     told = {"name": editor.name, "version": shadow.version, "patch": patch, "replace": False}
-    await record(work, request, actor, "shadow.desired", editor.device_id, after=told)
+    await record(work, request, actor, "shadow.desired", editor.target, after=told)
     return _saved(request, editor, shadow.version)
 
 
-def _merged(editor: Editor, typed: Mapping[str, str]) -> Editor:
+def in_conflict(editor: Editor, current: Document) -> Editor:
+    """Somebody else changed it since the editing began."""
+    met = [_met(one) for one in meetings(editor.base, editor.draft, current)]
+    return shown(replace(editor, review="conflict", meetings=met, theirs=current))
+
+
+def merged(editor: Editor, typed: Mapping[str, str]) -> Editor:
     """Their document with your changes, but for those that were given up; what was seen of theirs is the new base."""
     try:
         theirs = read_document(typed.get("theirs", ""))
@@ -155,7 +173,7 @@ def _merged(editor: Editor, typed: Mapping[str, str]) -> Editor:
     return replace(editor, base=theirs, draft=combine(editor.base, editor.draft, theirs, given_up))
 
 
-def _previewed(typed: Mapping[str, str]) -> Document | None:
+def previewed(typed: Mapping[str, str]) -> Document | None:
     """The draft whose changes were looked at: nothing else is saved."""
     try:
         return read_document(typed["previewed"])
@@ -180,16 +198,16 @@ async def _desired(work: Work, device_id: str, name: str) -> Document:
 
 
 async def _answer(request: AnyRequest, work: Work, actor: Actor, editor: Editor, *, status: int = 200) -> Template:
-    places = places_of(editor.device_id, editor.name)
+    places = places_of(editor.target, editor.name)
     if "hx-request" in request.headers:
         return render(EditorFragment(editor, None, places), status=status)
-    device = await fleet.get(work, editor.device_id, actor.reach)
+    device = await fleet.get(work, editor.target, actor.reach)
     board = await board_of(work, device, editor.name, actor)
     return render(ShadowPage(shell_for(actor), board, editor, None, places), status=status)
 
 
 def _saved(request: AnyRequest, editor: Editor, version: int) -> Response[Any]:
-    places = places_of(editor.device_id, editor.name)
+    places = places_of(editor.target, editor.name)
     if "hx-request" in request.headers:
-        return render(EditorFragment(None, version, places))
+        return render(EditorFragment(None, f"Saved as version {version}. The robot is told what differs.", places))
     return see_other(places.shadow)

@@ -69,10 +69,32 @@ class Adding:
 
 
 @dataclass(frozen=True)
-class Editor:
-    """`base` is what the editing began from; `draft` what is wanted now. `review` is none, changes or conflict."""
+class Sampled:
+    """What a change of a layer would do to one robot."""
 
     device_id: str
+    changes: list[Changed]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a change of a layer would do: to how many of its robots, and to a few of them in full."""
+
+    devices: int
+    changed: int
+    refused: list[str]
+    sample: list[Sampled]
+
+
+@dataclass(frozen=True)
+class Editor:
+    """`base` is what the editing began from; `draft` what is wanted now. `review` is none, changes or conflict.
+
+    `target` is a device's id, or names a layer. A layer has an `effect` and, a group's, a `priority`, which may be all
+    that changes (`reordered`). `kept` are values that the draft has otherwise and that layers keep as they are.
+    """
+
+    target: str
     name: str
     base: Document
     draft: Document
@@ -86,7 +108,15 @@ class Editor:
     meetings: list[Met] = field(default_factory=list)
     theirs: Document = field(default_factory=dict)
     reason: str = ""
+    kept: list[str] = field(default_factory=list)
+    effect: Effect | None = None
+    priority: str | None = None
+    reordered: bool = False
     kinds: Mapping[str, str] = field(default_factory=lambda: KINDS)
+
+    @property
+    def savable(self) -> bool:
+        return bool(self.changes) or self.reordered
 
     @property
     def began_from(self) -> str:

@@ -16,11 +16,12 @@ from rosfit.shadow.models import Shadow
 
 @dataclass(frozen=True)
 class Side:
-    """A value as JSON, when it was last set, and by whom if that is known."""
+    """A value as JSON, when it was last set, by whom if that is known, and in which layer if not the robot's own."""
 
     text: str
     at: str | None
     by: str | None
+    layer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def side(value: Any, stamp: Any, names: Mapping[str, str]) -> Side:
     if not isinstance(stamp, dict) or not is_stamp(stamp):
         return Side(str(json_text(value)), None, None)
     by = stamp.get("by")
-    return Side(str(json_text(value)), stamp["timestamp"], names.get(by, by) if isinstance(by, str) else None)
+    who = names.get(by, by) if isinstance(by, str) else None
+    return Side(str(json_text(value)), stamp["timestamp"], who, stamp.get("layer"))
 
 
 def authors(metadata: Document) -> set[str]:

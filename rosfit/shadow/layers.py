@@ -7,7 +7,7 @@ A change of a layer, or of who is in its group, leaves a note for every shadow i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -19,7 +19,7 @@ from rosfit.fleet import repository as fleet
 from rosfit.fleet.models import Group
 from rosfit.fleet.query import EVERYTHING, Condition, all_of, asks_shadows
 from rosfit.kernel.clock import WireTime, format_time, now
-from rosfit.kernel.errors import UnavailableError
+from rosfit.kernel.errors import FieldError, InvalidError, UnavailableError
 from rosfit.kernel.work import Work
 from rosfit.shadow import layer_rows, repository
 from rosfit.shadow.delta import same
@@ -37,6 +37,7 @@ FLEET = "fleet"
 BATCH = 200
 PREVIEW_BATCH = 500
 SAMPLE = 5
+PRIORITY_LIMIT = 1_000_000
 
 OpenWork = Callable[[], AbstractAsyncContextManager[Work]]
 
@@ -78,6 +79,18 @@ class Preview(msgspec.Struct, frozen=True):
     too_large: list[str]
 
 
+def parse_priority(text: str) -> int:
+    """Raises InvalidError for what is no whole number within the limit."""
+    try:
+        priority = int(text or "0")
+    except ValueError:
+        priority = PRIORITY_LIMIT + 1
+    if abs(priority) > PRIORITY_LIMIT:
+        message = f"a priority is a whole number from -{PRIORITY_LIMIT} to {PRIORITY_LIMIT}"
+        raise InvalidError(message, errors=(FieldError("priority", message),))
+    return priority
+
+
 async def find_group(work: Work, layer: str) -> Group | None:
     """None for the fleet. Raises GroupNotFoundError."""
     return None if layer == FLEET else await groups.get(work, layer)
@@ -104,8 +117,13 @@ async def listing(work: Work) -> list[LayerDocument]:
 
 async def get(work: Work, group: Group | None, name: str) -> LayerDocument:
     """Version 0 and no values where there is none."""
+    return pick(await listing(work), group, name)
+
+
+def pick(listed: Sequence[LayerDocument], group: Group | None, name: str) -> LayerDocument:
+    """One of a listing; version 0 and no values where there is none."""
     wanted = group.group_id if group else None
-    for one in await listing(work):
+    for one in listed:
         if (one.group_id, one.name) == (wanted, name):
             return one
     return LayerDocument(group.name if group else FLEET, wanted, name, 0, 0, 0, {}, {})

@@ -12,7 +12,7 @@ from rosfit.kernel.feed import Event
 from rosfit.kernel.paging import Page, decode_cursor, page_of
 from rosfit.kernel.work import Work
 from rosfit.shadow import repository
-from rosfit.shadow.delta import delta
+from rosfit.shadow.delta import Document, delta
 from rosfit.shadow.errors import ShadowVersionNotFoundError
 from rosfit.shadow.layer_rows import layers_below
 from rosfit.shadow.models import DEFAULT_NAME, Change, Drift, Due, Shadow, ShadowName, Stored, Version, Written
@@ -50,6 +50,13 @@ async def change_desired(work: Work, device_id: str, name: str, change: Change, 
         work.connection, [Written(device_id, name, after, "desired", author, change.reason)]
     )
     return announce(work, device_id, name, after)
+
+
+async def foresee(work: Work, device_id: str, name: str, change: Change, author: str) -> Document:
+    """What desired would be after a change; raises what `change_desired` does."""
+    stored = await _hold(work, device_id, name)
+    below = await layers_below(work.connection, [(device_id, name)])
+    return desired_changed(stored, change, below.of((device_id, name)), author).desired or {}
 
 
 def announce(work: Work, device_id: str, name: str, stored: Stored) -> Shadow:

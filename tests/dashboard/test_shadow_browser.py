@@ -128,3 +128,25 @@ async def test_the_fleet_follows_a_shadow(server: RunningServer, browser: Browse
         device.say("shadow/reported", {"state": {"speed": 2}})
         await expect(row.get_by_role("link", name="In sync")).to_be_visible()
     assert complaints.lines == []
+
+
+async def test_the_fleets_values_reach_a_robots_page(
+    server: RunningServer, browser: Browser, complaints: Complaints
+) -> None:
+    server.admin.device("fifth")
+    page = await signed_in(server, browser, complaints, "/groups")
+    await page.get_by_role("link", name="Fleet values").click()
+    await page.get_by_role("link", name="Whole fleet").click()
+    await page.get_by_role("link", name="Edit values").click()
+    await page.get_by_label("Key", exact=True).fill("nav.speed")
+    await page.get_by_label("Value", exact=True).fill("0.75")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="robots would change")).to_be_visible()
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.get_by_text("Saved as version 1.")).to_be_visible()
+    await expect(page.get_by_role("rowheader", name="nav.speed")).to_be_visible()
+    await page.goto(f"{server.url}/robots/fifth/shadow")
+    await expect(page.get_by_role("link", name="fleet values")).to_be_visible()
+    server.admin.delete("/shadow-layers/fleet").raise_for_status()
+    await expect(page.get_by_text("Nothing is desired")).to_be_visible()
+    assert complaints.lines == []
