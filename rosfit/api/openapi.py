@@ -16,12 +16,22 @@ from litestar.openapi.spec import Components, SecurityScheme
 from rosfit import __version__
 from rosfit.api.errors import PROBLEM
 from rosfit.api.routes import routes
+from rosfit.api.shadow import MERGE_PATCH
 from rosfit.protocol.envelope import JSON, MSGPACK
 
 INJECTED = ("work", "edge")
 
 _REF = "#/components/schemas/{name}"
 _METHODS = frozenset({"get", "post", "put", "patch", "delete"})
+
+# Of what has a version.
+_CONDITIONS = [
+    {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
+    for name, text in (
+        ("If-Match", 'only if the version is this one, such as `"12"`'),
+        ("If-None-Match", "`*`: only if there is none yet"),
+    )
+]
 
 _REFUSALS = {
     400: "The request cannot be understood: a body that is not JSON, a cursor of another list",
@@ -119,7 +129,9 @@ def _describable(kind: Any) -> bool:
 
 
 def body_type(handler: HTTPRouteHandler) -> Any:
-    """What the handler takes as `data`, or None."""
+    """What the handler takes as `data`, or reads by itself and names in `opt["body"]`; or None."""
+    if kind := handler.opt.get("body"):
+        return kind
     field = handler.parsed_data_field
     return field.annotation if field else None
 
@@ -140,6 +152,10 @@ def _complete(operation: dict[str, Any], method: str, handler: HTTPRouteHandler,
         operation["requestBody"]["content"][JSON]["schema"] = schemas.of(body_type(handler))
     if form := handler.opt.get("form"):
         operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": form}}}
+    if kind := handler.opt.get("body"):
+        operation["requestBody"] = {"required": True, "content": _contents(schemas.of(kind), method)}
+    if handler.opt.get("conditional"):
+        operation.setdefault("parameters", []).extend(_CONDITIONS)
     # Litestar's own description of a refused request, which does not look like ours.
     operation["responses"].pop("400", None)
     for answer in operation["responses"].values():
@@ -150,6 +166,12 @@ def _complete(operation: dict[str, Any], method: str, handler: HTTPRouteHandler,
             answer.setdefault("content", problem)
     for status in _refusals(operation, method, handler):
         operation["responses"][str(status)] = {"description": _REFUSALS[status], "content": problem}
+
+
+def _contents(schema: dict[str, Any], method: str) -> dict[str, Any]:
+    """A body that is read by hand; a PATCH also takes the patch itself (RFC 7396)."""
+    patch = {MERGE_PATCH: {"schema": {"type": "object"}}} if method == "patch" else {}
+    return {JSON: {"schema": schema}, **patch}
 
 
 def _describe_answer(answer: dict[str, Any], handler: HTTPRouteHandler, schema: dict[str, Any]) -> None:

@@ -25,6 +25,8 @@ AnyRequest = Request[Any, Any, Any]
 READ = {"right": Right.DEVICES_READ}
 WRITE = {"right": Right.SHADOW_WRITE}
 
+CONDITIONAL = {"conditional": True}
+
 MERGE_PATCH = "application/merge-patch+json"
 
 Name = Annotated[str, Parameter(query="name", description="a named shadow")]
@@ -53,14 +55,14 @@ class ShadowController(Controller):
         """The whole document; version 0 and an empty state where there is none."""
         return _answer(await edge.shadows.get(work, device_id, service.check_name(name)))
 
-    @patch("/desired", opt=WRITE)
+    @patch("/desired", opt=WRITE | CONDITIONAL | {"body": DesiredBody})
     async def patch_desired(
         self, device_id: str, request: AnyRequest, work: Work, name: Name = DEFAULT_NAME
     ) -> Response[Shadow]:
         """JSON Merge Patch: as `application/merge-patch+json` the body itself, as `application/json` its `state`."""
         return await _change(request, work, device_id, name, await _patch_of(request))
 
-    @put("/desired", opt=WRITE)
+    @put("/desired", opt=WRITE | CONDITIONAL | {"body": DesiredBody})
     async def put_desired(
         self, device_id: str, request: AnyRequest, work: Work, name: Name = DEFAULT_NAME
     ) -> Response[Shadow]:
@@ -68,7 +70,7 @@ class ShadowController(Controller):
         body = _decode(await request.body())
         return await _change(request, work, device_id, name, Change(body.state, True, body.version, body.reason))
 
-    @delete("/desired", opt=WRITE, status_code=200)
+    @delete("/desired", opt=WRITE | CONDITIONAL, status_code=200)
     async def delete_desired(
         self, device_id: str, request: AnyRequest, work: Work, name: Name = DEFAULT_NAME
     ) -> Response[Shadow]:
@@ -87,7 +89,7 @@ class ShadowController(Controller):
         """The shadows that a device has."""
         return Page(await service.names(work, device_id))
 
-    @post("/restore", opt=WRITE, status_code=200)
+    @post("/restore", opt=WRITE | CONDITIONAL, status_code=200)
     async def restore_shadow(
         self, device_id: str, data: RestoreBody, request: AnyRequest, work: Work, name: Name = DEFAULT_NAME
     ) -> Response[Shadow]:

@@ -11,7 +11,7 @@ from litestar.params import Parameter
 from rosfit.accounts.rights import Right
 from rosfit.api.access import actor_of, record
 from rosfit.api.responses import WireResponse
-from rosfit.api.shadow import MERGE_PATCH, check_tags
+from rosfit.api.shadow import CONDITIONAL, MERGE_PATCH, check_tags
 from rosfit.fleet import groups
 from rosfit.fleet.models import Group
 from rosfit.kernel.errors import BadRequestError
@@ -61,21 +61,21 @@ class ShadowLayerController(Controller):
         """`fleet`, or a group by id or name; version 0 where it has no values."""
         return _answer(await layers.get(work, await _group(request, work, layer), check_name(name)))
 
-    @patch("/{layer:str}", opt=WRITE)
+    @patch("/{layer:str}", opt=WRITE | CONDITIONAL | {"body": LayerBody})
     async def patch_shadow_layer(
         self, layer: str, request: AnyRequest, work: Work, name: Name = DEFAULT_NAME
     ) -> Response[LayerDocument]:
         """JSON Merge Patch, as of a shadow. Every device that it changes gets a new version, soon after the answer."""
         return await _change(request, work, layer, name, await _patch_of(request))
 
-    @put("/{layer:str}", opt=WRITE)
+    @put("/{layer:str}", opt=WRITE | CONDITIONAL | {"body": LayerBody})
     async def put_shadow_layer(
         self, layer: str, request: AnyRequest, work: Work, name: Name = DEFAULT_NAME
     ) -> Response[LayerDocument]:
         """Replace all values of the layer."""
         return await _change(request, work, layer, name, (await _body(request)).change(replace=True))
 
-    @delete("/{layer:str}", opt=WRITE, status_code=204)
+    @delete("/{layer:str}", opt=WRITE | CONDITIONAL, status_code=204)
     async def delete_shadow_layer(
         self, layer: str, request: AnyRequest, work: Work, name: Name = DEFAULT_NAME
     ) -> None:

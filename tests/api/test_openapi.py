@@ -63,6 +63,18 @@ def test_security_is_told():
     assert "security" not in by_name["GET /api/v1/devices"]
 
 
+def test_whoever_sends_something_is_told_what():
+    """Bodies that handlers read by themselves are described as well, and so are the conditions of what has versions."""
+    for name, operation in operations():
+        if name.split()[0] in {"PUT", "PATCH"}:
+            assert operation.get("requestBody"), name
+    by_name = dict(operations())
+    patch = by_name["PATCH /api/v1/shadow/{device_id}/desired"]
+    assert set(patch["requestBody"]["content"]) == {"application/json", "application/merge-patch+json"}
+    assert {"If-Match", "If-None-Match"} <= {parameter["name"] for parameter in patch["parameters"]}
+    assert "412" in patch["responses"]
+
+
 def test_references_lead_somewhere_and_schemas_are_valid():
     text = json.dumps(DOCUMENT)
     for name in set(re.findall(r'"#/components/schemas/([^"]+)"', text)):
