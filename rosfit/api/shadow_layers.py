@@ -6,10 +6,12 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Controller, Request, Response, delete, get, patch, post, put
+from litestar.handlers import BaseRouteHandler
 from litestar.params import Parameter
 
 from rosfit.accounts.rights import Right
 from rosfit.api.access import actor_of, record
+from rosfit.api.edge import Connection, edge_of
 from rosfit.api.responses import WireResponse
 from rosfit.api.shadow import CONDITIONAL, MERGE_PATCH, check_tags
 from rosfit.fleet import groups
@@ -42,6 +44,12 @@ class LayerBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return LayerChange(Change(self.state, replace, self.version, self.reason), self.priority)
 
 
+async def layer_can_be(connection: Connection, _: BaseRouteHandler) -> None:
+    """Guard: 404 comes before whatever is wrong with the body."""
+    async with edge_of(connection).open_work() as work:
+        await layers.find_group(work, connection.path_params["layer"])
+
+
 class ShadowLayerController(Controller):
     path = "/shadow-layers"
     tags = ("shadow",)
@@ -61,14 +69,14 @@ class ShadowLayerController(Controller):
         """`fleet`, or a group by id or name; version 0 where it has no values."""
         return _answer(await layers.get(work, await _group(request, work, layer), check_name(name)))
 
-    @patch("/{layer:str}", opt=WRITE | CONDITIONAL | {"body": LayerBody})
+    @patch("/{layer:str}", opt=WRITE | CONDITIONAL | {"body": LayerBody}, guards=[layer_can_be])
     async def patch_shadow_layer(
         self, layer: str, request: AnyRequest, work: Work, name: Name = DEFAULT_NAME
     ) -> Response[LayerDocument]:
         """JSON Merge Patch, as of a shadow. Every device that it changes gets a new version, soon after the answer."""
         return await _change(request, work, layer, name, await _patch_of(request))
 
-    @put("/{layer:str}", opt=WRITE | CONDITIONAL | {"body": LayerBody})
+    @put("/{layer:str}", opt=WRITE | CONDITIONAL | {"body": LayerBody}, guards=[layer_can_be])
     async def put_shadow_layer(
         self, layer: str, request: AnyRequest, work: Work, name: Name = DEFAULT_NAME
     ) -> Response[LayerDocument]:
@@ -85,7 +93,7 @@ class ShadowLayerController(Controller):
         await layers.remove(work, group, name, actor_of(request).id)
         await record(work, request, "shadow_layer.delete", layer, after={"name": name})
 
-    @post("/{layer:str}/preview", opt=WRITE, status_code=200)
+    @post("/{layer:str}/preview", opt=WRITE, guards=[layer_can_be], status_code=200)
     async def preview_shadow_layer(
         self, layer: str, data: LayerBody, request: AnyRequest, work: Work, name: Name = DEFAULT_NAME
     ) -> Preview:

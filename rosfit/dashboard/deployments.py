@@ -139,6 +139,8 @@ async def deployment_events(
     actor: NamedDependency[Actor],
 ) -> Stream:
     """That the page should ask again."""
+    async with edge.open_work() as work:
+        await viewing.get(work, deployment_id)
     still = still_signed_in(request, edge, actor)
     return event_stream(UpdatesWatch(feed, deployment_id), stop_of(request), every_s=EVENTS_EVERY_S, still=still)
 
