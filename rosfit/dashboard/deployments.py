@@ -27,9 +27,9 @@ from rosfit.kernel.clock import format_time, now
 from rosfit.kernel.errors import NotFoundError, RosfitError
 from rosfit.kernel.feed import Feed
 from rosfit.kernel.work import Work
-from rosfit.ota import service, viewing
+from rosfit.ota import repository, service, viewing
 from rosfit.ota.lifecycle import DEVICE_STATUSES, MAY, DeviceStatus
-from rosfit.ota.models import Deployment, DeviceDeployment, DeviceLog, FailureGroup
+from rosfit.ota.models import Deployment, DeviceDeployment, DeviceLog, FailureGroup, Follower
 
 DEVICES_SHOWN = 50
 
@@ -46,6 +46,7 @@ class Board:
 
     deployment: Deployment
     failures: list[FailureGroup]
+    followers: list[Follower]
     devices: list[DeviceDeployment]
     status: str
     next_url: str | None
@@ -82,6 +83,7 @@ class ConfirmDialog(Page):
 @dataclass(frozen=True)
 class LogDialog(Page):
     template: ClassVar[str] = "deployment_log.html"
+    deployment_id: str
     log: DeviceLog
 
 
@@ -101,14 +103,15 @@ async def _board(work: Work, actor: Actor, deployment_id: str, request: AnyReque
     status: DeviceStatus | None = asked.get("status") if asked.get("status") in DEVICE_STATUSES else None
     visible = await fleet.within_reach(work, actor.reach)
     deployment = await _named(work, await viewing.get(work, deployment_id, visible))
-    devices = await viewing.devices(
-        work, deployment_id, visible, status=status, cursor=asked.get("cursor"), limit=DEVICES_SHOWN
+    devices = await viewing.devices_of(
+        work, deployment, visible, status=status, cursor=asked.get("cursor"), limit=DEVICES_SHOWN
     )
-    failures = await viewing.failures(work, deployment_id, visible)
+    failures = await repository.failures(work.connection, deployment_id, None if visible is None else list(visible))
+    followers = await repository.list_followers(work.connection, deployment_id)
     next_url = next_page(f"/updates/{deployment_id}", devices.next_cursor, status=status or "")
     actions = [name for name in MAY if _offered(name, deployment, actor, bool(failures))]
-    query = query_of(request, "status", "cursor")
-    return Board(deployment, failures, devices.items, status or "", next_url, query, actions, format_time(now()), error)
+    query, moment = query_of(request, "status", "cursor"), format_time(now())
+    return Board(deployment, failures, followers, devices.items, status or "", next_url, query, actions, moment, error)
 
 
 async def _named(work: Work, deployment: Deployment) -> Deployment:
@@ -151,7 +154,7 @@ async def show_device_log(
 ) -> Template:
     """Every step of one robot."""
     await fleet.check_reach(work, device_id, actor.reach)
-    return render(LogDialog(await viewing.device(work, deployment_id, device_id)))
+    return render(LogDialog(deployment_id, await viewing.device(work, deployment_id, device_id)))
 
 
 @get("/updates/{deployment_id:str}/confirm/{action:str}", opt=WRITE)

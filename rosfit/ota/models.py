@@ -172,6 +172,18 @@ class Deployment(Rules, frozen=True, kw_only=True):
     finished_at: WireTime | None
 
 
+class Follower(msgspec.Struct, frozen=True):
+    """A deployment that came of another one: a rollback of it, or its failed devices again."""
+
+    deployment_id: str
+    name: str
+    version: str
+    status: DeploymentStatus
+    total: int
+    succeeded: int
+    is_rollback: bool
+
+
 class DeploymentCreated(msgspec.Struct, frozen=True):
     deployment_id: str
     status: DeploymentStatus

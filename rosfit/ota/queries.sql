@@ -129,6 +129,14 @@ WHERE (%(status)s::text IS NULL OR d.status = %(status)s)
 ORDER BY d.deployment_id DESC
 LIMIT %(limit)s
 
+-- name: list_followers
+SELECT d.deployment_id, a.name, a.version, d.status, d.total, d.rollback_of IS NOT NULL AS is_rollback,
+       (SELECT count(*) FROM device_deployments dd
+        WHERE dd.deployment_id = d.deployment_id AND dd.status = 'succeeded') AS succeeded
+FROM deployments d JOIN artifacts a USING (artifact_id)
+WHERE d.rollback_of = %(deployment_id)s OR d.retry_of = %(deployment_id)s
+ORDER BY d.deployment_id
+
 -- name: lock_deployment
 SELECT deployment_id, artifact_id, status, wave, waves, success_threshold, failure_threshold, min_sample,
        max_in_progress, rate_per_minute, on_failure, start_window AS window, min_battery, accepted_failures, created_by,

@@ -20,6 +20,7 @@ from rosfit.ota.models import (
     CurrentUpdate,
     Deployment,
     FailureGroup,
+    Follower,
     InstalledVersion,
     NewArtifact,
     Report,
@@ -241,6 +242,11 @@ async def list_deployments(
     """Newest first; without the counts."""
     values = {"status": status, "artifact_id": artifact_id, "after": after, "limit": limit}
     return msgspec.convert(await _all(connection, "list_deployments", values), list[Deployment])
+
+
+async def list_followers(connection: Connection, deployment_id: str) -> list[Follower]:
+    """Its rollbacks and retries, oldest first."""
+    return msgspec.convert(await _all(connection, "list_followers", {"deployment_id": deployment_id}), list[Follower])
 
 
 async def lock_deployment(connection: Connection, deployment_id: str) -> Locked | None:

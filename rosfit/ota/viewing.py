@@ -90,8 +90,22 @@ async def devices(
 ) -> Page[DeviceDeployment]:
     """In the order of the waves; `visible` are the devices in reach, None for all."""
     deployment = await get(work, deployment_id)
+    return await devices_of(work, deployment, visible, status=status, wave=wave, cursor=cursor, limit=limit)
+
+
+async def devices_of(
+    work: Work,
+    deployment: Deployment,
+    visible: Visible,
+    *,
+    status: str | None = None,
+    wave: int | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page[DeviceDeployment]:
+    """As `devices`, for whoever has the deployment at hand."""
     key = decode_cursor(cursor, tuple[int])
-    wanted = {"deployment_id": deployment_id, "status": status, "wave": wave, "visible": _ids(visible)}
+    wanted = {"deployment_id": deployment.deployment_id, "status": status, "wave": wave, "visible": _ids(visible)}
     rows = await repository.list_devices(
         work.connection, wanted | {"after": key[0] if key else None, "limit": limit + 1}
     )

@@ -1,9 +1,9 @@
 // Pages about updates: they ask again when something happened, and an upload shows how far it has come.
 
 document.addEventListener("updates-changed", (event) => {
-  const board = document.querySelector("[data-live-board]");
-  // The event that htmx dispatches on the board itself comes by here, too.
-  if (board && event.target !== board) htmx.trigger(board, "updates-changed");
+  // The event that htmx dispatches on each of them comes by here, too.
+  if (event.target.matches("[data-live-board]")) return;
+  for (const board of document.querySelectorAll("[data-live-board]")) htmx.trigger(board, "updates-changed");
 });
 
 // Whoever fills in one of several choices means it.

@@ -8,12 +8,14 @@ from typing import Any
 
 import httpx
 import msgspec
+import pytest
 
+from rosfit.accounts import audit as log
 from rosfit.fleet.targets import Target
 from rosfit.ota import artifacts, progress, repository, service
 from rosfit.ota.models import Artifact, NewArtifact, NewDeployment, Stored
 from tests.dashboard.conftest import Site
-from tests.dashboard.test_pages import add_robot, queries
+from tests.dashboard.test_pages import HTMX, OWN, _queries, add_robot, queries
 
 __all__ = ["queries"]
 
@@ -79,3 +81,127 @@ async def test_who_is_limited_to_other_robots_sees_nothing_of_its_update(site: S
     await add_robot(site, "bot")
     await site.sign_in_as("viewer", only_tags=["mine"])
     assert (await site.client.get("/robots/bot/update")).status_code == 404
+
+
+BUTTONS = ("Start", "Approve", "Resume", "Pause", "Retry failed", "Roll back…", "Abort…")
+
+
+async def buttons(site: Site, deployment_id: str) -> list[str]:
+    answer = await site.client.get(f"/updates/{deployment_id}")
+    found = re.findall(r"<button[^>]*>([^<]*)</button>", answer.text)
+    return [word for word in BUTTONS if word in found]
+
+
+async def act(site: Site, deployment_id: str, action: str, **form: str) -> httpx.Response:
+    return await site.client.post(f"/updates/{deployment_id}/{action}", data=form, headers=HTMX | OWN)
+
+
+async def test_buttons_are_those_that_status_and_right_allow(site: Site) -> None:
+    await add_robot(site, "bot")
+    draft = await deploy(site, await add_artifact(site), "bot", begin=False)
+    await site.sign_in_as("viewer")
+    assert await buttons(site, draft) == []
+    assert (await act(site, draft, "start")).status_code == 403
+    await site.sign_in_as("engineer")
+    assert await buttons(site, draft) == ["Start", "Abort…"]
+    assert "Wave 1 of 1" in shown(await act(site, draft, "start"))
+    assert await buttons(site, draft) == ["Pause", "Abort…"]
+    assert "Paused" in shown(await act(site, draft, "pause"))
+    assert await buttons(site, draft) == ["Resume", "Abort…"]
+    await report(site, draft, "bot", "failed", error={"code": "NO_SPACE", "message": "disk full"})
+    assert await buttons(site, draft) == ["Resume", "Retry failed", "Abort…"]
+    refused = shown(await act(site, draft, "start"))
+    assert f"{draft} is paused; start takes one that is draft" in refused
+    async with site.edge.open_work() as work:
+        recorded = [entry.action for entry in (await log.find(work, {"target": draft}, None, 9)).items]
+    assert recorded == ["deployment.stopped", "deployment.pause", "deployment.start"]
+
+
+async def test_somebody_else_has_to_approve(site: Site) -> None:
+    await add_robot(site, "bot")
+    artifact = await add_artifact(site)
+    await site.sign_in_as("engineer")
+    form = {"artifact_id": artifact.artifact_id, "by": "query", "query": "bot", "waves": "100"}
+    form |= {"success_threshold": "100", "failure_threshold": "10", "min_sample": "1", "on_failure": "pause"}
+    form |= {"max_in_progress": "5", "deadline_minutes": "60", "min_battery": "20", "requires_approval": "yes"}
+    made = await site.client.post("/updates", data=form, headers=HTMX | OWN)
+    deployment = made.headers["HX-Redirect"].rpartition("/")[2]
+    assert await buttons(site, deployment) == ["Abort…"]
+    assert "Somebody else has to approve it" in await look(site, f"/updates/{deployment}")
+    assert "Whoever made or started it" in shown(await act(site, deployment, "approve"))
+    await site.sign_in_as("admin")
+    assert await buttons(site, deployment) == ["Approve", "Abort…"]
+    assert "Wave 1 of 1" in shown(await act(site, deployment, "approve"))
+
+
+async def test_what_cannot_be_taken_back_for_many_robots_is_confirmed_by_typing(site: Site) -> None:
+    await site.sign_in_as("engineer")
+    robots = [f"bot-{number:02d}" for number in range(11)]
+    for robot in robots:
+        await add_robot(site, robot)
+    deployment = await deploy(site, await add_artifact(site), *robots)
+    dialog = shown(await site.client.get(f"/updates/{deployment}/confirm/abort", headers=HTMX))
+    assert "Type app 1.0.0 to confirm" in dialog
+    for typed in ({}, {"typed": "app"}):
+        assert (await act(site, deployment, "abort", **typed)).status_code == 422
+    assert "Wave 1 of 1" in await look(site, f"/updates/{deployment}")
+    assert "Aborted" in shown(await act(site, deployment, "abort", typed="app 1.0.0"))
+    few = await deploy(site, await add_artifact(site, "2.0.0"), *robots[:10])
+    assert "Type" not in shown(await site.client.get(f"/updates/{few}/confirm/abort", headers=HTMX))
+    assert "Aborted" in shown(await act(site, few, "abort"))
+
+
+async def test_a_deployment_says_how_each_robot_is_and_why(site: Site) -> None:
+    await site.sign_in_as("viewer")
+    for robot in ("bot-1", "bot-2", "bot-3", "bot-4"):
+        await add_robot(site, robot)
+    deployment = await deploy(
+        site, await add_artifact(site), "bot-1", "bot-2", "bot-3", "bot-4", waves=[50, 100], failure_threshold=60
+    )
+    await report(site, deployment, "bot-1", "downloading", percent=30, detail="waits for its dock")
+    await report(site, deployment, "bot-2", "failed", error={"code": "NO_SPACE", "message": "disk full"})
+    page = await look(site, f"/updates/{deployment}")
+    assert "0 of 2 succeeded, 1 failed (50 %)" in page
+    assert "1 NO_SPACE disk full failed bot-2" in page
+    assert "Downloading 30 % waits for its dock" in page
+    assert "Waiting its wave has not begun" in page
+    only = await look(site, f"/updates/{deployment}?status=failed")
+    assert "bot-2 1 Failed disk full" in only
+    assert "waits for its dock" not in only
+    await report(site, deployment, "bot-2", "succeeded")
+    steps = shown(await site.client.get(f"/updates/{deployment}/devices/bot-2", headers=HTMX))
+    assert "Failed NO_SPACE disk full" in steps
+    assert "Updated changed nothing: its update had ended." in steps
+
+
+async def test_a_roll_back_leads_to_where_robots_go_back(site: Site) -> None:
+    await site.sign_in_as("engineer")
+    await add_robot(site, "bot")
+    for version in ("1.0.0", "2.0.0"):
+        deployment = await deploy(site, await add_artifact(site, version), "bot")
+        await report(site, deployment, "bot", "succeeded")
+    page = shown(await act(site, deployment, "rollback"))
+    assert "Robots go back to app 1.0.0 : running, 0 of 1 updated." in page
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "count"),
+    [("/updates", {}, 6), ("/updates", HTMX, 6), ("/updates/new", {}, 6), ("/updates/DEPLOYMENT", {}, 6)],
+)
+async def test_a_page_about_updates_costs_so_many_queries(
+    site: Site, queries: list[str], path: str, headers: dict[str, str], count: int
+) -> None:
+    """However many deployments and robots there are."""
+    await site.sign_in_as("engineer")
+    robots = [f"bot-{number}" for number in range(6)]
+    for robot in robots:
+        await add_robot(site, robot)
+    first, second = [await add_artifact(site, version) for version in ("1.0.0", "2.0.0")]
+    await deploy(site, first, *robots[:3])
+    deployment = await deploy(site, second, *robots)
+    await report(site, deployment, "bot-1", "failed", error="no")
+    _queries.set(queries)
+    answer = await site.client.get(path.replace("DEPLOYMENT", deployment), headers=headers)
+    _queries.set(None)
+    assert answer.status_code == 200
+    assert len(queries) == count, "\n".join(queries)
