@@ -8,8 +8,10 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Self
 
+import msgspec
 import paho.mqtt.client as paho
 import pytest
+from websockets import Subprotocol
 from websockets.sync.client import ClientConnection, connect
 
 from tests.server import RunningServer, running_server, until
@@ -296,6 +298,22 @@ def test_a_command_to_a_device_that_is_away_is_an_error_on_the_socket(server: Ru
         ws.recv()
         ws.send(json.dumps({"type": "command", "data": {"device_id": "c-14", "command": "x"}}))
         assert json.loads(ws.recv(timeout=10))["data"]["code"] == "DEVICE_OFFLINE"
+
+
+def test_messagepack_that_json_does_not_know_reaches_the_robot_as_text_or_is_refused(server: RunningServer) -> None:
+    url = f"{server.websocket_url}?token={server.admin.token}"
+    with Device(server, "c-pack") as device, connect(url, subprotocols=[Subprotocol("rosfit.msgpack")]) as ws:
+
+        def told(data: Any) -> Any:
+            ask = {"type": "command", "data": {"device_id": "c-pack", "command": "x", "data": data}}
+            ws.send(msgspec.msgpack.encode(ask))
+            return msgspec.msgpack.decode(ws.recv(timeout=5))
+
+        assert msgspec.msgpack.decode(ws.recv(timeout=5))["type"] == "auth_result"
+        for bad in ({1: "x"}, {"a": msgspec.msgpack.Ext(5, b"x")}):
+            assert told(bad)["data"]["code"] == "INVALID_MESSAGE"
+        assert told({"bytes": b"\x01\x02", "speed": float("nan")})["type"] == "command_ack"
+        assert device.asked()["data"] == {"bytes": "AQI=", "speed": "NaN"}
 
 
 def test_parameters_are_asked_of_the_robot(server: RunningServer) -> None:

@@ -7,10 +7,12 @@ from typing import Any, Protocol
 import msgspec
 
 from rosfit.kernel.feed import Event
+from rosfit.protocol.envelope import to_wire
+from rosfit.protocol.errors import BadMessageError
 
 MSGPACK_SUBPROTOCOL = "rosfit.msgpack"
 
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, BadMessageError)
 
 
 class ClientMessage(msgspec.Struct, frozen=True):
@@ -25,7 +27,9 @@ class _Marked(msgspec.Struct, frozen=True):
 
 
 class Codec(Protocol):
-    def decode(self, data: str | bytes) -> ClientMessage: ...
+    def decode(self, data: str | bytes) -> ClientMessage:
+        """Raises one of UNREADABLE."""
+        ...
 
     def request_id(self, data: str | bytes) -> str | int | None:
         """That of a message which is not otherwise as it should be."""
@@ -47,7 +51,7 @@ class JsonCodec:
     def request_id(self, data: str | bytes) -> str | int | None:
         try:
             return self._decode_marked(data).request_id
-        except _UNREADABLE:
+        except UNREADABLE:
             return None
 
     def encode(self, message: dict[str, Any]) -> str:
@@ -65,12 +69,14 @@ class MsgpackCodec:
     _encode = staticmethod(msgspec.msgpack.Encoder().encode)
 
     def decode(self, data: str | bytes) -> ClientMessage:
-        return self._decode(_as_bytes(data))
+        """With `data` as JSON would have it: what MessagePack knows beyond that can be neither kept nor sent on."""
+        message = self._decode(_as_bytes(data))
+        return msgspec.structs.replace(message, data=to_wire(message.data))
 
     def request_id(self, data: str | bytes) -> str | int | None:
         try:
             return self._decode_marked(_as_bytes(data)).request_id
-        except _UNREADABLE:
+        except UNREADABLE:
             return None
 
     def encode(self, message: dict[str, Any]) -> bytes:

@@ -24,7 +24,7 @@ from rosfit.api.ws.channels import (
     Subscription,
     parse_channel,
 )
-from rosfit.api.ws.codec import ClientMessage, Codec
+from rosfit.api.ws.codec import UNREADABLE, ClientMessage, Codec
 from rosfit.api.ws.commands import CommandDesk, CommandMessage
 from rosfit.api.ws.outbox import Outbox
 from rosfit.fleet import service as fleet
@@ -154,7 +154,7 @@ class Session:
     def _parse(self, raw: str | bytes) -> ClientMessage:
         try:
             return self._codec.decode(raw)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             self._handling = self._codec.request_id(raw)
             if self._actor is None:
                 raise UnauthenticatedError("The first message is auth") from error
