@@ -28,6 +28,15 @@ OVERDUE_BATCH = 200
 OpenWork = Callable[[], AbstractAsyncContextManager[Work]]
 
 
+def mapped_topic(layouts: Layouts, device_id: str, row: str, remembered: dict[str, str] | None) -> str | None:
+    """A device of another layout is reached through it, where it has the row."""
+    try:
+        return layouts.outbound(device_id, row, remembered)
+    except LayoutError as error:
+        log.warning("layout_has_no_way_back", device_id=device_id, why=error.detail)
+        return None
+
+
 class Dispatcher:
     def __init__(self, open_work: OpenWork, publisher: Publisher, layouts: Layouts) -> None:
         self._open_work = open_work
@@ -95,17 +104,8 @@ class Dispatcher:
         )
 
     def _topic(self, one: ToPublish, short: bool) -> str:
-        """A device of another layout is reached through it, where it has a row for commands."""
-        layout = self._layouts.get(one.layout["layout"]) if one.layout else None
-        if layout is not None and one.layout is not None:
-            try:
-                mapped = layout.outbound(one.device_id, f"cmd/{one.command}", one.layout)
-            except LayoutError as error:
-                log.warning("layout_has_no_way_back", device_id=one.device_id, why=error.detail)
-                mapped = None
-            if mapped is not None:
-                return mapped
-        return device_topic(one.device_id, "command" if short else "cmd/request")
+        mapped = mapped_topic(self._layouts, one.device_id, f"cmd/{one.command}", one.layout)
+        return mapped or device_topic(one.device_id, "command" if short else "cmd/request")
 
     async def end_overdue(self) -> None:
         while True:

@@ -48,11 +48,15 @@ class Stick:
         self._moved_at: float | None = None
         self._pinged_at: float | None = None
 
-    def drive(self, wanted: Drive, at: float) -> Velocity | None:
-        """The clamped velocity; None for one that is old, too many, or not to be trusted any more."""
+    def admits(self, at: float) -> bool:
+        """Whether one more message is within the limit; whatever it says."""
         if len(self._times) == MESSAGES_PER_S and at - self._times[0] < 1.0:
-            return None
+            return False
         self._times.append(at)
+        return True
+
+    def drive(self, wanted: Drive, at: float) -> Velocity | None:
+        """The clamped velocity; None for one that is old, or not to be trusted any more."""
         if wanted.seq <= self._seq:
             return None
         self._seq = wanted.seq

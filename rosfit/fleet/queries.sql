@@ -129,6 +129,9 @@ FROM unnest(%(device_ids)s::text[], %(last_seen)s::float8[], %(battery)s::float4
      AS n(device_id, last_seen, battery, pose)
 WHERE v.device_id = n.device_id
 
+-- name: get_layout
+SELECT layout FROM devices WHERE device_id = %(device_id)s
+
 -- name: remember_layouts
 UPDATE devices d
 SET layout = n.layout::jsonb

@@ -217,6 +217,12 @@ async def write_vitals(connection: Connection, vitals: Mapping[str, Vitals]) -> 
     )
 
 
+async def get_layout(connection: Connection, device_id: str) -> dict[str, str] | None:
+    """The layout in which a device last spoke, with its variables."""
+    row = await (await connection.execute(QUERIES["get_layout"], {"device_id": device_id})).fetchone()
+    return row[0] if row else None
+
+
 async def remember_layouts(connection: Connection, layouts: Mapping[str, Mapping[str, str]]) -> None:
     await connection.execute(
         QUERIES["remember_layouts"],

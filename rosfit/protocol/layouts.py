@@ -143,5 +143,8 @@ class Layouts:
         """The contract's topic for a layout's, or None for a topic of no layout."""
         return next((mapped for layout in self._layouts if (mapped := layout.inbound(topic))), None)
 
-    def get(self, name: str) -> Layout | None:
-        return next((layout for layout in self._layouts if layout.name == name), None)
+    def outbound(self, device_id: str, row: str, remembered: Mapping[str, str] | None) -> str | None:
+        """A row's topic in the layout that a device is remembered to have; None without one, or without that row."""
+        name = remembered and remembered["layout"]
+        layout = next((layout for layout in self._layouts if layout.name == name), None)
+        return layout.outbound(device_id, row, remembered) if layout and remembered else None

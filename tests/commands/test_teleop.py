@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import time
@@ -16,14 +17,20 @@ from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from rosfit.commands.teleop import STILL, STILL_AFTER_S, Drive, Stick
+from rosfit.commands.teleop import MESSAGES_PER_S, STILL, STILL_AFTER_S, Drive, Stick
 from tests.commands.test_commands import Device
-from tests.server import RunningServer, running_server
+from tests.server import RunningServer, running_server, until
+
+FLEET = {
+    "name": "fleet",
+    "up": {"fleet/{fleet}/robot/{device_id}/status": "status"},
+    "down": {"cmd/{name}": "fleet/{fleet}/robot/{device_id}/command/{name}"},
+}
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
-    with running_server(ROSFIT_RATE_LIMIT_PER_S="100000") as running:
+    with running_server(ROSFIT_RATE_LIMIT_PER_S="100000", ROSFIT_LAYOUTS=json.dumps([FLEET])) as running:
         yield running
 
 
@@ -50,6 +57,43 @@ def test_each_stick_message_is_acknowledged_and_reaches_the_robot(server: Runnin
         assert (message.qos, message.retain, message.properties.MessageExpiryInterval) == (0, False, 1)
         twist = json.loads(message.payload)["payload"]
         assert (twist["linear"]["x"], twist["angular"]["z"]) == (0.4, 0.2)
+
+
+def test_an_older_number_is_answered_and_not_driven(server: RunningServer) -> None:
+    with Device(server, "t-old", "cmd/cmd_vel") as device, stick(server, "t-old") as socket:
+        socket.recv()
+        assert [drive(socket, seq, seq / 10) for seq in (5, 3, 5, 6)] == [{"ack": seq} for seq in (5, 3, 5, 6)]
+        assert [velocity(device) for _ in range(3)] == [(0.5, 0.0), (0.6, 0.0), (0.0, 0.0)]
+
+
+def test_what_exceeds_the_limit_is_dropped_and_driving_goes_on(server: RunningServer) -> None:
+    with Device(server, "t-many", "cmd/cmd_vel"), stick(server, "t-many") as socket:
+        socket.recv()
+        for seq in range(300):
+            socket.send(json.dumps({"seq": seq, "linear_x": 0.1}))
+        answers = list(told_within(socket, 1.1))
+        assert MESSAGES_PER_S <= len(answers) < 300
+        assert drive(socket, 1000, 0.1) == {"ack": 1000}
+
+
+def told_within(socket: ClientConnection, seconds: float) -> Iterator[Any]:
+    with contextlib.suppress(TimeoutError):
+        while True:
+            yield json.loads(socket.recv(timeout=seconds))
+
+
+def test_a_robot_of_another_layout_is_driven_through_it(server: RunningServer) -> None:
+    with Device(server, "t-fleet") as device:
+        device.client.subscribe("fleet/hall/robot/t-fleet/command/#", qos=1)
+        for status in ("offline", "online"):
+            device.client.publish("fleet/hall/robot/t-fleet/status", json.dumps({"status": status}), qos=1)
+            until(lambda status=status: server.admin.got("/devices/t-fleet")["status"] == status)
+        with stick(server, "t-fleet") as socket:
+            socket.recv()
+            drive(socket, 1, 0.4)
+            message = device.requests.get(timeout=5)
+        assert message.topic == "fleet/hall/robot/t-fleet/command/cmd_vel"
+        assert json.loads(message.payload)["payload"]["linear"]["x"] == 0.4
 
 
 def test_values_are_clamped_to_what_the_device_allows(server: RunningServer) -> None:
@@ -99,6 +143,20 @@ def test_messagepack_is_answered_in_messagepack(server: RunningServer) -> None:
         socket.recv()
         socket.send(msgspec.msgpack.encode({"seq": 7, "linear_x": 0.1, "angular_z": 0.0}))
         assert msgspec.msgpack.decode(socket.recv(timeout=5)) == {"ack": 7}
+
+
+def test_a_first_message_that_is_no_auth_is_told_so(server: RunningServer) -> None:
+    with Device(server, "t-auth", "cmd/cmd_vel"):
+        url = f"{server.url.replace('http', 'ws')}/ws/teleop/t-auth"
+        auth = {"type": "auth", "data": {"token": server.admin.token}}
+        for good in (json.dumps(auth), msgspec.msgpack.encode(auth)):
+            with connect(url) as socket:
+                socket.send(good)
+                assert json.loads(socket.recv(timeout=5))["type"] == "lease"
+        for bad in ("x", b"\xc1", "[]", msgspec.msgpack.encode({"seq": 1})):
+            with connect(url) as socket:
+                socket.send(bad)
+                assert json.loads(socket.recv(timeout=5))["data"]["code"] == "AUTH_REQUIRED"
 
 
 def test_rubbish_is_an_error_and_driving_goes_on(server: RunningServer) -> None:

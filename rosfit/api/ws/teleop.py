@@ -22,19 +22,24 @@ from rosfit.api.access import SESSION_COOKIE, check_right
 from rosfit.api.edge import Edge, edge_of
 from rosfit.api.origins import is_own_page
 from rosfit.commands import service, teleop
+from rosfit.commands.dispatch import mapped_topic
 from rosfit.commands.errors import DeviceOfflineError
 from rosfit.commands.models import Lease
 from rosfit.commands.service import REACHABLE
 from rosfit.commands.teleop import STILL, Drive, Stick, Velocity
+from rosfit.fleet import repository as devices
 from rosfit.fleet import service as fleet
 from rosfit.kernel.errors import RosfitError, UnauthenticatedError, UnavailableError
+from rosfit.kernel.work import Work
 from rosfit.protocol import envelope
+from rosfit.protocol.layouts import Layouts
 from rosfit.protocol.topics import device_topic
 
 log = structlog.get_logger(__name__)
 
 Socket = WebSocket[Any, Any, Any]
 
+STREAM = "cmd/cmd_vel"
 CLOSE_UNAUTHENTICATED = 4401
 CLOSE_REFUSED = 4403
 CLOSE_LEASE_LOST = 4409
@@ -44,6 +49,8 @@ RENEW_EVERY_S = 1.0
 
 # Who holds the credential now; raises UnauthenticatedError once it has ended.
 WhoNow = Callable[[], Awaitable[Actor]]
+
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 # QoS 0 may be lost, so standing still is said several times.
 STILL_TIMES = 3
@@ -107,11 +114,19 @@ async def _of_session(edge: Edge, session: str) -> Actor:
     return actor
 
 
+def _decode(text: str | None, packed: bytes | None) -> Any:
+    """Raises one of UNREADABLE."""
+    return msgspec.json.decode(text or "") if packed is None else msgspec.msgpack.decode(packed)
+
+
 async def _first_token(socket: Socket) -> str:
     try:
         async with asyncio.timeout(AUTH_WITHIN_S):
-            first = await socket.receive_json()
-    except (TimeoutError, ValueError) as error:
+            event = await socket.receive()
+        if event["type"] != "websocket.receive":
+            raise WebSocketDisconnect(detail="gone before it signed in")
+        first = _decode(event.get("text"), event.get("bytes"))
+    except (TimeoutError, *UNREADABLE) as error:
         raise UnauthenticatedError("The first message is auth") from error
     data = first.get("data") if isinstance(first, dict) and first.get("type") == "auth" else None
     token = data.get("token") if isinstance(data, dict) else None
@@ -133,12 +148,19 @@ async def _drive(socket: Socket, edge: Edge, device_id: str, who_now: WhoNow) ->
         )
         action = "teleop.take_over" if take_over else "teleop.take"
         await audit.record(work, actor, action, device_id)
-    await _Driver(socket, edge, lease, Stick(teleop.limits_of(device.metadata)), actor, who_now).run()
+        topic = await _topic(work, edge, device_id)
+    await _Driver(socket, edge, lease, topic, Stick(teleop.limits_of(device.metadata)), actor, who_now).run()
+
+
+async def _topic(work: Work, edge: Edge, device_id: str) -> str:
+    remembered = await devices.get_layout(work.connection, device_id)
+    mapped = mapped_topic(Layouts(edge.settings.layouts), device_id, STREAM, remembered)
+    return mapped or device_topic(device_id, STREAM)
 
 
 class _Driver:
     def __init__(
-        self, socket: Socket, edge: Edge, lease: Lease, stick: Stick, actor: Actor, who_now: WhoNow
+        self, socket: Socket, edge: Edge, lease: Lease, topic: str, stick: Stick, actor: Actor, who_now: WhoNow
     ) -> None:
         self._socket = socket
         self._edge = edge
@@ -146,7 +168,7 @@ class _Driver:
         self._stick = stick
         self._actor = actor
         self._who_now = who_now
-        self._topic = device_topic(lease.device_id, "cmd/cmd_vel")
+        self._topic = topic
         self._seq = 0
 
     async def run(self) -> None:
@@ -183,21 +205,23 @@ class _Driver:
     async def _take(self, text: str | None, packed: bytes | None) -> None:
         encode = None if packed is None else msgspec.msgpack.encode
         at = time.monotonic()
+        if not self._stick.admits(at):
+            return
         try:
-            raw = msgspec.json.decode(text or "") if packed is None else msgspec.msgpack.decode(packed)
+            raw = _decode(text, packed)
             if isinstance(raw, dict) and raw.get("type") == "ping":
                 self._stick.ping(at)
                 await self._answer({"type": "pong"}, encode)
                 return
             wanted = msgspec.convert(raw, Drive)
             velocity = self._stick.drive(wanted, at)
-        except (msgspec.MsgspecError, ValueError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             data = {"code": "INVALID_MESSAGE", "message": f"send seq, linear_x and angular_z: {error}"}
             await self._answer({"type": "error", "data": data}, encode)
             return
         if velocity is not None:
             await self._publish(velocity)
-            await self._answer({"ack": wanted.seq}, encode)
+        await self._answer({"ack": wanted.seq}, encode)
 
     async def _answer(self, message: dict[str, Any], encode: Any) -> None:
         if encode is None:
