@@ -169,5 +169,6 @@ LAYOUTS = Layouts(
 def test_a_layout_maps_in_and_finds_the_way_back(fleet, device_id, stream):
     mapped = LAYOUTS.inbound(f"fleet/{fleet}/robot/{device_id}/telemetry/{stream}")
     assert mapped.topic == f"rosfit/{device_id}/telemetry/{stream}"
-    out = LAYOUTS.get(mapped.layout).outbound(device_id, "cmd/stop", mapped.variables)
+    remembered = {"layout": mapped.layout, **mapped.variables}
+    out = LAYOUTS.outbound(device_id, "cmd/stop", remembered)
     assert out == f"fleet/{fleet}/robot/{device_id}/command/stop"
