@@ -38,13 +38,14 @@ def folders() -> Iterator[ExitStack]:
         yield stack
 
 
-async def start(folders: ExitStack, endpoints: Endpoints, slots: int) -> RunningServer:
+async def start(folders: ExitStack, endpoints: Endpoints, slots: int, **env: str) -> RunningServer:
     server = RunningServer(
         folders.enter_context(server_folder()),
         ROSFIT_DATABASE_URL=endpoints.database_url,
         ROSFIT_REDIS_URL=endpoints.redis_url,
         ROSFIT_MQTT_URL=endpoints.mqtt_url,
         ROSFIT_INGEST_SLOTS=str(slots),
+        **env,
     )
     await asyncio.to_thread(server.start)
     folders.callback(server.clean_up)
