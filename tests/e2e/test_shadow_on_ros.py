@@ -1,4 +1,4 @@
-"""Desired state over REST, into the parameters, services and topics of a live ROS graph, and the truth back."""
+"""Desired state, over REST and from a page, into parameters, services and topics of live ROS, and the truth back."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from playwright.async_api import expect
 from rclpy.parameter import Parameter
 from std_msgs.msg import String
 
+from tests.dashboard.browser import Complaints, chromium
+from tests.dashboard.test_shadow_browser import signed_in
 from tests.e2e.ros_site import DEVICE, MarkedRobot, RosSite
 from tests.server import running_server, until
 
@@ -74,6 +77,27 @@ def test_a_change_on_the_robot_itself_is_reported(site: RosSite) -> None:
     site.robot.node.set_parameters([Parameter("max_speed", value=0.5)])
     until(lambda: reported(site, "nav", "max_speed") == 0.5, 20)
     assert state(site)["delta"] == {"nav": {"max_speed": 1.5}}
+
+
+@pytest.mark.browser
+async def test_a_person_sets_a_parameter_and_sees_what_the_robot_has(site: RosSite) -> None:
+    """From the page to the node and back, and from the node to the page, without a reload."""
+    complaints = Complaints()
+    async with chromium() as browser:
+        page = await signed_in(site.server, browser, complaints, f"/robots/{DEVICE}/shadow")
+        row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="nav.max_speed", exact=True))
+        await page.get_by_role("link", name="Edit desired").click()
+        await page.get_by_role("textbox", name="max_speed number").fill("1.75")
+        await page.keyboard.press("Enter")
+        await page.get_by_role("button", name="Save").click()
+        await expect(row.get_by_role("cell").nth(1)).to_contain_text("1.75", timeout=20_000)
+        await expect(page.get_by_role("heading", name="In sync")).to_be_visible()
+        assert site.robot.node.get_parameter("max_speed").value == 1.75
+        site.robot.set("max_speed", 0.25)
+        await expect(row.get_by_role("cell").nth(1)).to_contain_text("0.25", timeout=20_000)
+        await expect(row.get_by_role("cell").nth(2)).to_contain_text("1.75")
+        await expect(page.get_by_role("heading", name="Pending for")).to_be_visible()
+    assert complaints.lines == []
 
 
 def test_a_value_that_the_robot_refuses_shows_up_with_the_reason_until_it_is_withdrawn(site: RosSite) -> None:
