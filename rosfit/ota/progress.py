@@ -14,7 +14,7 @@ from rosfit.ota.lifecycle import FAILED, FINAL, REPORTABLE, DeviceStatus, advanc
 from rosfit.ota.models import Report, UpdateError
 from rosfit.ota.repository import Locked, LockedDevice
 from rosfit.ota.rollout import Tally, Thresholds, judge, tally
-from rosfit.ota.telling import Notice, tell_deployment, tell_device
+from rosfit.ota.telling import Notice, alert, tell_deployment, tell_device
 from rosfit.protocol.errors import BadMessageError
 
 SILENT = UpdateError("TIMED_OUT", "no result came within the deadline")
@@ -134,6 +134,7 @@ async def _stop(work: Work, locked: Locked, wave: int, counted: Tally, notice: N
         tell_deployment(work, deployment_id, status, wave, reason)
         if status == "aborted":
             await cancel_queued(work, deployment_id, UpdateError("ABORTED", reason))
+    alert(work, deployment_id, "deployment_stopped", reason)
     told = {"on_failure": locked.on_failure, "reason": reason}
     await notice(work, "deployment.stopped", deployment_id, told)
 

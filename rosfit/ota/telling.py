@@ -34,6 +34,13 @@ def tell_deployment(work: Work, deployment_id: str, status: str, wave: int, reas
     _announce(work, deployment_id, deployment_id, data)
 
 
+def alert(work: Work, deployment_id: str, name: str, message: str) -> None:
+    """On the channel of alerts: a deployment did something that a person should look at."""
+    at = format_time(now())
+    data = {"deployment_id": deployment_id, "time": at, "name": name, "severity": "warning", "message": message}
+    work.announce(Event("alerts", deployment_id, name, msgspec.json.encode(data), at))
+
+
 def _announce(work: Work, deployment_id: str, name: str, data: dict[str, Any]) -> None:
     at = format_time(now())
     work.announce(Event("ota", deployment_id, name, msgspec.json.encode(data | {"at": at}), at))

@@ -150,6 +150,20 @@ def test_an_offline_device_stays_queued_until_it_is_back(site, fleet):
     site.becomes(deployment, "finished")
 
 
+def test_a_stop_by_failures_is_an_alert(site, server, fleet):
+    (robot,) = fleet(1)
+    with connect(f"{server.websocket_url}?token={site.admin.token}") as socket:
+        socket.recv()
+        socket.send(json.dumps({"type": "subscribe", "channel": "alerts:*"}))
+        assert json.loads(socket.recv())["type"] == "subscribed"
+        deployment = site.deploy(site.upload(), ids([robot]), failure_threshold=0)
+        robot.triggered()
+        robot.result(deployment, "failed")
+        alert = json.loads(socket.recv(timeout=10))
+    assert (alert["type"], alert["channel"], alert["data"]["name"]) == ("alerts", "alerts:*", "deployment_stopped")
+    assert alert["data"]["deployment_id"] == deployment
+
+
 def test_rollback_brings_the_earlier_version_back(site, fleet):
     (robot,) = fleet(1)
     old = site.upload(b"one", name="nav", version="1.0")
