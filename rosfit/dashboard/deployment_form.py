@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -20,10 +20,11 @@ from rosfit.dashboard.injected import Noticing
 from rosfit.dashboard.rendering import Page, Shell, render, shell_for
 from rosfit.dashboard.updates import LEFT_OUT, WAITS_FOR, WRITE
 from rosfit.fleet import groups, repository
+from rosfit.fleet.models import Reach
 from rosfit.kernel.errors import InvalidError, RosfitError
 from rosfit.kernel.work import Work
 from rosfit.ota import artifacts, service
-from rosfit.ota.models import Artifact, NewDeployment, Preview
+from rosfit.ota.models import Artifact, LeftOut, NewDeployment, Preview, Waiting
 
 ARTIFACTS_SHOWN = 200
 LEFT_OUT_SHOWN = 50
@@ -76,12 +77,16 @@ THEN = {
 
 @dataclass(frozen=True)
 class Look:
-    """What the form would do now: a preview and its rules in `words`, or in `error` why it cannot be done."""
+    """What would happen now: a preview and the rules in `words`, or in `error` why it cannot be done.
+
+    `waiting` names the first of those that wait, by the reason.
+    """
 
     preview: Preview | None = None
     new: NewDeployment | None = None
     words: tuple[str, ...] = ()
     error: str = ""
+    waiting: dict[str, list[str]] = field(default_factory=dict)
     left_out: tuple[tuple[str, int, list[str]], ...] = ()
     waits_for: dict[str, str] = field(default_factory=lambda: WAITS_FOR)
 
@@ -189,19 +194,33 @@ def _times(number: str, unit_s: int) -> float | str:
 async def _look(work: Work, given: dict[str, str], actor: Actor) -> Look:
     try:
         new = new_deployment(given)
-        preview = await service.preview(work, new, actor.reach)
+    except InvalidError as error:
+        return Look(error=_why(error))
+    return await look_at(work, new, actor.reach)
+
+
+async def look_at(work: Work, new: NewDeployment, reach: Reach) -> Look:
+    try:
+        preview = await service.preview(work, new, reach)
     except RosfitError as error:
         return Look(error=_why(error))
-    reasons: dict[str, list[str]] = {}
-    for one in preview.left_out:
-        reasons.setdefault(one.reason, []).append(one.device_id)
+    reasons = _by_reason(preview.left_out)
     left_out = tuple((LEFT_OUT.get(why, why), len(ids), ids[:LEFT_OUT_SHOWN]) for why, ids in reasons.items())
-    return Look(preview, new, tuple(in_words(new)), left_out=left_out)
+    waiting = _by_reason(preview.waiting_devices)
+    return Look(preview, new, tuple(in_words(new)), waiting=waiting, left_out=left_out)
+
+
+def _by_reason(devices: Sequence[Waiting | LeftOut]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for one in devices:
+        found.setdefault(one.reason, []).append(one.device_id)
+    return found
 
 
 def in_words(new: NewDeployment) -> Iterator[str]:
     """What the rules mean, one sentence each."""
-    yield f"A wave has succeeded when {new.success_threshold:g} % of all its robots have; then the next one begins"
+    share = f"{new.success_threshold:g} % of all its robots have been updated"
+    yield f"A wave gives way to the next one once {share}, or all of them have ended"
     yield (
         f"When more than {new.failure_threshold:g} % of all robots of a wave have failed, "
         f"and {_robots(new.min_sample)} or more ended, {THEN[new.on_failure]}"

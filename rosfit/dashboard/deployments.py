@@ -7,7 +7,6 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import msgspec
 from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
@@ -17,6 +16,7 @@ from rosfit.accounts import service as accounts
 from rosfit.accounts.models import Actor
 from rosfit.accounts.rights import Right
 from rosfit.dashboard.access import AnyRequest, record, still_signed_in
+from rosfit.dashboard.deployment_form import Look, look_at
 from rosfit.dashboard.forms import next_page, text
 from rosfit.dashboard.injected import Noticing, Opening
 from rosfit.dashboard.live import UpdatesWatch, event_stream, stop_of
@@ -30,14 +30,17 @@ from rosfit.kernel.work import Work
 from rosfit.ota import repository, service, viewing
 from rosfit.ota.lifecycle import DEVICE_STATUSES, MAY, DeviceStatus
 from rosfit.ota.models import Deployment, DeviceDeployment, DeviceLog, FailureGroup, Follower
+from rosfit.ota.rolling_back import AUTHOR
 
 DEVICES_SHOWN = 50
 
 # Above it, what cannot be taken back has to be confirmed by typing the deployment's name, or how many robots it has.
 TYPED_ABOVE = 10
+# Whom it reaches is decided when it begins.
+NOT_BEGUN = frozenset({"draft", "waiting_for_approval"})
 DRASTIC = ("abort", "rollback")
 
-_USER_ID = re.compile(r"usr_[0-9a-f]+")
+_ACTOR_ID = re.compile(r"(?:usr|key)_[0-9a-z]+")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Board:
     """Everything of a deployment that changes. `status` filters the robots, `query` is where in their list it is."""
 
     deployment: Deployment
+    people: dict[str, str]
+    reason: str
     failures: list[FailureGroup]
     followers: list[Follower]
     devices: list[DeviceDeployment]
@@ -52,6 +57,7 @@ class Board:
     next_url: str | None
     query: str
     actions: list[str]
+    look: Look | None
     now: str
     error: str = ""
     waits_for: dict[str, str] = field(default_factory=lambda: WAITS_FOR)
@@ -102,25 +108,41 @@ async def _board(work: Work, actor: Actor, deployment_id: str, request: AnyReque
     asked = request.query_params
     status: DeviceStatus | None = asked.get("status") if asked.get("status") in DEVICE_STATUSES else None
     visible = await fleet.within_reach(work, actor.reach)
-    deployment = await _named(work, await viewing.get(work, deployment_id, visible))
+    deployment = await viewing.get(work, deployment_id, visible)
+    people = await _people(work, deployment)
     devices = await viewing.devices_of(
         work, deployment, visible, status=status, cursor=asked.get("cursor"), limit=DEVICES_SHOWN
     )
     failures = await repository.failures(work.connection, deployment_id, None if visible is None else list(visible))
     followers = await repository.list_followers(work.connection, deployment_id)
-    next_url = next_page(f"/updates/{deployment_id}", devices.next_cursor, status=status or "")
-    actions = [name for name in MAY if _offered(name, deployment, actor, bool(failures))]
-    query, moment = query_of(request, "status", "cursor"), format_time(now())
-    return Board(deployment, failures, followers, devices.items, status or "", next_url, query, actions, moment, error)
+    look = await look_at(work, service.plan_of(deployment), actor.reach) if deployment.status in NOT_BEGUN else None
+    return Board(
+        deployment=deployment,
+        people=people,
+        reason=_reason(deployment, people),
+        failures=failures,
+        followers=followers,
+        devices=devices.items,
+        status=status or "",
+        next_url=next_page(f"/updates/{deployment_id}", devices.next_cursor, status=status or ""),
+        query=query_of(request, "status", "cursor"),
+        actions=[name for name in MAY if _offered(name, deployment, actor, bool(failures))],
+        look=look,
+        now=format_time(now()),
+        error=error,
+    )
 
 
-async def _named(work: Work, deployment: Deployment) -> Deployment:
-    """With people's names instead of their ids in the reason of its status."""
-    reason = deployment.status_reason or ""
-    ids = _USER_ID.findall(reason)
-    names = await accounts.names(work, ids) if ids else {}
-    told = _USER_ID.sub(lambda match: names.get(match[0], match[0]), reason)
-    return msgspec.structs.replace(deployment, status_reason=told or None)
+async def _people(work: Work, deployment: Deployment) -> dict[str, str]:
+    """How those are called who made, began, approved or stopped it; RosFit itself rolls back."""
+    acted = [deployment.created_by, deployment.started_by, deployment.approved_by]
+    ids = {one for one in acted if one} | set(_ACTOR_ID.findall(deployment.status_reason or ""))
+    return {AUTHOR: "RosFit"} | await accounts.names(work, ids)
+
+
+def _reason(deployment: Deployment, people: dict[str, str]) -> str:
+    """Why it has its status, with names instead of ids."""
+    return _ACTOR_ID.sub(lambda match: people.get(match[0], match[0]), deployment.status_reason or "")
 
 
 def _offered(action: str, deployment: Deployment, actor: Actor, failed: bool) -> bool:

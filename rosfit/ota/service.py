@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
+import msgspec
+
 from rosfit.fleet import groups, targets
 from rosfit.fleet.models import EVERYWHERE, Reach
 from rosfit.fleet.query import all_of
@@ -81,6 +83,12 @@ async def _find(work: Work, target: Target, reach: Reach) -> tuple[list[Found], 
     wanted = list(dict.fromkeys(target.device_ids))
     missing = [LeftOut(device_id, "not_found") for device_id in wanted if device_id not in found]
     return [found[device_id] for device_id in wanted if device_id in found], missing
+
+
+def plan_of(deployment: Deployment) -> NewDeployment:
+    """What was asked for, to ask for it again."""
+    rules = {name: getattr(deployment, name) for name in Rules.__struct_fields__}
+    return NewDeployment(artifact_id=deployment.artifact_id, target=deployment.target, **rules)
 
 
 async def start(work: Work, deployment_id: str, actor: str, notice: Notice) -> Deployment:
@@ -171,9 +179,8 @@ async def retry_failed(work: Work, deployment_id: str, actor: str, notice: Notic
     failed = await repository.failed_devices(work.connection, deployment_id)
     if not failed:
         raise DeploymentEmptyError(f"No device of {deployment_id} has failed")
-    original = await viewing.get(work, deployment_id)
-    rules = {name: getattr(original, name) for name in Rules.__struct_fields__}
-    new = NewDeployment(artifact_id=original.artifact_id, target=Target(device_ids=failed), **rules)
+    original = plan_of(await viewing.get(work, deployment_id))
+    new = msgspec.structs.replace(original, target=Target(device_ids=failed))
     retry_id = await create(work, new, actor, retry_of=deployment_id)
     return await start(work, retry_id, actor, notice)
 

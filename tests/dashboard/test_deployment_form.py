@@ -57,7 +57,7 @@ async def test_who_is_left_out_is_named_with_the_reason(site: Site, artifact_id:
 def test_the_rules_are_said_in_words() -> None:
     typed = {"cron": "0 22 * * 1-5", "requires_approval": "yes", "rate_per_minute": "5", "min_sample": "1"}
     assert list(in_words(new_deployment(EMPTY | {"artifact_id": "art_1"} | typed))) == [
-        "A wave has succeeded when 95 % of all its robots have; then the next one begins",
+        "A wave gives way to the next one once 95 % of all its robots have been updated, or all of them have ended",
         "When more than 5 % of all robots of a wave have failed, and 1 robot or more ended, "
         "it pauses until somebody decides",
         "At most 20 robots update at the same time, and 5 a minute",

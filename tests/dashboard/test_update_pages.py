@@ -104,6 +104,9 @@ async def test_buttons_are_those_that_status_and_right_allow(site: Site) -> None
     assert (await act(site, draft, "start")).status_code == 403
     await site.sign_in_as("engineer")
     assert await buttons(site, draft) == ["Start", "Abort…"]
+    assert "If it began now 1 robot would be updated, 0 of them could begin at once" in await look(
+        site, f"/updates/{draft}"
+    )
     assert "Wave 1 of 1" in shown(await act(site, draft, "start"))
     assert await buttons(site, draft) == ["Pause", "Abort…"]
     assert "Paused" in shown(await act(site, draft, "pause"))
@@ -131,7 +134,9 @@ async def test_somebody_else_has_to_approve(site: Site) -> None:
     assert "Whoever made or started it" in shown(await act(site, deployment, "approve"))
     await site.sign_in_as("admin")
     assert await buttons(site, deployment) == ["Approve", "Abort…"]
-    assert "Wave 1 of 1" in shown(await act(site, deployment, "approve"))
+    approved = shown(await act(site, deployment, "approve"))
+    assert "Begun now by engineer@example.org" in approved
+    assert "Approved now by admin@example.org" in approved
 
 
 async def test_what_cannot_be_taken_back_for_many_robots_is_confirmed_by_typing(site: Site) -> None:
@@ -186,7 +191,7 @@ async def test_a_roll_back_leads_to_where_robots_go_back(site: Site) -> None:
 
 @pytest.mark.parametrize(
     ("path", "headers", "count"),
-    [("/updates", {}, 6), ("/updates", HTMX, 6), ("/updates/new", {}, 6), ("/updates/DEPLOYMENT", {}, 6)],
+    [("/updates", {}, 6), ("/updates", HTMX, 6), ("/updates/new", {}, 6), ("/updates/DEPLOYMENT", {}, 7)],
 )
 async def test_a_page_about_updates_costs_so_many_queries(
     site: Site, queries: list[str], path: str, headers: dict[str, str], count: int
