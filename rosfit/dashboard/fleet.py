@@ -36,6 +36,9 @@ ROWS_EVERY_S = 0.5
 # The way back to earlier pages lies in the URL; from further away it leads to the first page.
 TRAIL_LIMIT = 40
 
+# In the query language: what a robot reports is not what is desired.
+DRIFTING = "shadow.state:pending,never"
+
 PRESENT = tuple(status for status in STATUSES if status != "decommissioned")
 
 
@@ -68,6 +71,16 @@ class Question:
     def filtered(self, **changes: str) -> str:
         """Another filter starts at its first page."""
         return self.url(**({"cursor": "", "trail": ""} | changes))
+
+    @property
+    def drifting(self) -> bool:
+        return DRIFTING in self.q
+
+    def drift_url(self) -> str:
+        """The same with only the robots that are not as desired, or without that filter."""
+        if self.drifting:
+            return self.filtered(q=self.q.replace(DRIFTING, "").strip())
+        return self.filtered(q=f"{self.q} {DRIFTING}".strip())
 
     def next_url(self, cursor: str) -> str:
         steps = [*self._steps(), self.cursor or "-"][-TRAIL_LIMIT:]

@@ -72,7 +72,7 @@ def make_environment() -> jinja2.Environment:
     )
     environment.globals["static"] = static_url
     environment.filters.update(age=age_text, json_data=json_data, json_text=json_text, type_name=type_name)
-    environment.filters.update(update_word=update_word)
+    environment.filters.update(duration=duration_text, update_word=update_word)
     return environment
 
 
@@ -117,10 +117,21 @@ def age_text(moment: str | None, at: str) -> str:
     if moment is None:
         return "never"
     seconds = _seconds_between(parse_time(moment), parse_time(at))
+    return _in_units(seconds) if seconds >= 2 else "now"
+
+
+def duration_text(seconds: float) -> str:
+    """`30 ms`, `2.3 s`, `12 s`, `5 min`, `3 h`, `2 d`."""
+    if seconds < 0.9995:
+        return f"{1000 * seconds:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 9.95 else _in_units(int(seconds))
+
+
+def _in_units(seconds: int) -> str:
     for unit_s, unit in _UNITS:
         if seconds >= unit_s:
             return f"{seconds // unit_s} {unit}"
-    return f"{seconds} s" if seconds >= 2 else "now"
+    return f"{seconds} s"
 
 
 def _seconds_between(earlier: datetime, later: datetime) -> int:

@@ -46,6 +46,7 @@ class Board:
     desired: str
     sync: str
     pending_since: str | None
+    sync_s: float | None
     rows: list[Row]
     pending: int
     changed_at: str
@@ -115,6 +116,7 @@ async def board_of(work: Work, device: Device, name: str, actor: Actor) -> Board
         digest_of(shadow.state.get("desired", {})),
         sync_of(shadow),
         shadow.pending_since,
+        shadow.sync_s,
         rows,
         sum(row.delta is not None for row in rows),
         shadow.timestamp,

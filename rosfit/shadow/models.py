@@ -94,10 +94,14 @@ class Version(msgspec.Struct, frozen=True):
 
 
 class Drift(msgspec.Struct, frozen=True):
-    """All shadows of a device at a glance: since when any of them is pending, and what there is."""
+    """All shadows of a device at a glance: since when any of them is pending, and what there is.
+
+    `sync_s` is of the slowest of them.
+    """
 
     device_id: str
     pending_since: WireTime | None
+    sync_s: float | None
     desired: bool
     reported: bool
 

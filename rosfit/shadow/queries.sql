@@ -21,7 +21,7 @@ FROM shadows WHERE (device_id, name) IN (SELECT * FROM unnest(%(device_ids)s::te
 SELECT name FROM shadows WHERE device_id = %(device_id)s AND version > 0 ORDER BY name
 
 -- name: drifts
-SELECT device_id, wire_time(min(pending_since)) AS pending_since,
+SELECT device_id, wire_time(min(pending_since)) AS pending_since, max(sync_s) AS sync_s,
        bool_or(desired IS NOT NULL) AS desired, bool_or(reported IS NOT NULL) AS reported
 FROM shadows
 WHERE device_id = ANY(%(device_ids)s) AND version > 0

@@ -61,7 +61,9 @@ async def test_each_state_of_a_shadow_has_its_words(site: Site) -> None:
     assert "Pending for now 2 values still to be taken over by the robot" in page
     assert 'nav.mode "brisk" now · usr_x – "brisk" nav.speed 1.5 now · usr_x 0.5 now 1.5 firmware – "2.4.1"' in page
     await report(site, {"nav": {"speed": 1.5, "mode": "brisk"}})
-    assert "In sync" in await look(site)
+    page = await look(site)
+    assert "In sync" in page
+    assert re.search(r"Last change took \d+(\.\d)? m?s ", page)
     await desire(site, None)
     assert "Nothing is desired" in await look(site)
 
@@ -286,6 +288,22 @@ async def test_the_fleet_says_which_robots_are_not_as_desired(site: Site) -> Non
     assert await drift() == "Pending now"
     await report(site, {"ssid": "hall"}, name="wifi")
     assert await drift() == "In sync"
+
+
+async def test_the_fleet_page_leads_to_the_robots_that_are_not_as_desired(site: Site) -> None:
+    await site.sign_in_as("viewer")
+    for name in ("bot", "other"):
+        await add_robot(site, name)
+    await desire(site, {"speed": 1})
+    found = await site.client.get(drift_link(await site.client.get("/?q=o&tag=")))
+    assert ["row-bot" in found.text, "row-other" in found.text] == [True, False]
+    assert drift_link(found) == "/?q=o"
+
+
+def drift_link(answer: httpx.Response) -> str:
+    link = re.search(r'id="chip-drift"[^>]* href="([^"]*)"', answer.text)
+    assert link is not None
+    return html.unescape(link[1])
 
 
 @pytest.mark.parametrize(
