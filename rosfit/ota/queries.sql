@@ -233,7 +233,8 @@ FOR UPDATE
 -- name: set_device_status
 UPDATE device_deployments d
 SET status = %(status)s,
-    percent = coalesce(%(percent)s, percent),
+    -- How far a step is says nothing of the next one.
+    percent = CASE WHEN status = %(status)s THEN coalesce(%(percent)s, percent) ELSE %(percent)s END,
     bytes = coalesce(%(bytes)s, bytes),
     error = coalesce(%(error)s, error),
     detail = %(detail)s,

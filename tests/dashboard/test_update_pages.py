@@ -69,6 +69,8 @@ async def test_a_robot_says_what_it_runs_and_how_far_its_update_is(site: Site) -
     answer = await site.client.get("/robots/bot/update")
     assert shown(answer) == "Software Downloading 42 %"
     assert f'href="/updates/{first}"' in answer.text
+    await report(site, first, "bot", "installing")
+    assert await look(site, "/robots/bot/update") == "Software Installing"
     await report(site, first, "bot", "succeeded")
     assert await look(site, "/robots/bot/update") == "Software app 1.0.0"
     assert "Software app 1.0.0" in await look(site, "/robots/bot")
@@ -171,7 +173,7 @@ async def test_a_deployment_says_how_each_robot_is_and_why(site: Site) -> None:
     assert "Downloading 30 % waits for its dock" in page
     assert "Waiting its wave has not begun" in page
     only = await look(site, f"/updates/{deployment}?status=failed")
-    assert "bot-2 1 Failed disk full" in only
+    assert "bot-2 Wave 1 Failed disk full" in only
     assert "waits for its dock" not in only
     await report(site, deployment, "bot-2", "succeeded")
     steps = shown(await site.client.get(f"/updates/{deployment}/devices/bot-2", headers=HTMX))
