@@ -227,13 +227,14 @@ def in_words(new: NewDeployment) -> Iterator[str]:
     )
     pace = f", and {new.rate_per_minute} a minute" if new.rate_per_minute else ""
     yield f"At most {_robots(new.max_in_progress)} update at the same time{pace}"
-    yield f"A robot that has not ended {new.device_deadline_s / 60:g} minutes after it was told has failed"
+    minutes = "minute" if new.device_deadline_s == 60 else "minutes"
+    yield f"A robot that has not ended {new.device_deadline_s / 60:g} {minutes} after it was told has failed"
     if new.min_battery:
         yield f"One whose battery is below {new.min_battery:g} % waits"
     if new.window:
         zone = new.window.timezone
         yield (
-            f"Robots begin within {new.window.duration_s / 3600:g} hours of {new.window.cron!r}, "
+            f"Robots begin within {new.window.duration_s / 3600:g} h of {new.window.cron!r}, "
             f"each in its own timezone, or in {zone} where it has none"
         )
     if new.requires_approval:

@@ -50,6 +50,7 @@ class Board:
     deployment: Deployment
     people: dict[str, str]
     reason: str
+    counts: dict[str, int]
     failures: list[FailureGroup]
     followers: list[Follower]
     devices: list[DeviceDeployment]
@@ -120,6 +121,7 @@ async def _board(work: Work, actor: Actor, deployment_id: str, request: AnyReque
         deployment=deployment,
         people=people,
         reason=_reason(deployment, people),
+        counts={status: deployment.counts[status] for status in DEVICE_STATUSES if status in deployment.counts},
         failures=failures,
         followers=followers,
         devices=devices.items,

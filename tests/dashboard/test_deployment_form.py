@@ -63,7 +63,7 @@ def test_the_rules_are_said_in_words() -> None:
         "At most 20 robots update at the same time, and 5 a minute",
         "A robot that has not ended 60 minutes after it was told has failed",
         "One whose battery is below 20 % waits",
-        "Robots begin within 4 hours of '0 22 * * 1-5', each in its own timezone, or in UTC where it has none",
+        "Robots begin within 4 h of '0 22 * * 1-5', each in its own timezone, or in UTC where it has none",
         "Nothing begins before a second person has approved it",
     ]
 
