@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json, Jsonb
 
 from rosfit.commands.lifecycle import FINAL, Status
 from rosfit.commands.models import Command, Lease, NewCommand, Response, Step, ToPublish
@@ -34,8 +34,8 @@ async def _all(connection: Connection, query: str, values: dict[str, Any]) -> li
     return await (await cursor.execute(QUERIES[query], values)).fetchall()
 
 
-def _json(value: Any) -> Jsonb | None:
-    return None if value is None else Jsonb(msgspec.to_builtins(value))
+def _json(value: Any, kind: type[Json | Jsonb] = Jsonb) -> Json | Jsonb | None:
+    return None if value is None else kind(msgspec.to_builtins(value))
 
 
 async def insert_command(
@@ -99,7 +99,7 @@ async def set_status(
         "command_id": command_id,
         "status": status,
         "progress": report.progress if report else None,
-        "result": _json(report.result) if report else None,
+        "result": _json(report.result, Json) if report else None,
         "error": _json(report.error) if report else None,
         "late": late,
         "final": status in FINAL,

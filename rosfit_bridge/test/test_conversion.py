@@ -10,6 +10,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from ros_messages import expected, installed_types, random_message
 
 from rosfit_bridge.convert import cdr_read, cdr_write, objects, values
+from rosfit_bridge.convert.describe import describe
 from rosfit_bridge.convert.shape import has_wide_text, shape_of
 
 TYPES = installed_types()
@@ -120,3 +121,9 @@ def test_a_wstring_type_is_recognised_and_read_from_the_object():
     assert has_wide_text(shape)
     assert not has_wide_text(shape_of(dict(TYPES)["std_msgs/msg/String"]))
     assert objects.to_plain(shape)(Sign()) == {"text": "漢字", "lines": ["ä", "b"], "mark": 254}
+
+
+def test_a_description_tells_how_long_an_array_is():
+    described = describe(shape_of(dict(TYPES)["sensor_msgs/msg/CameraInfo"]))
+    assert list(described)[:3] == ["header", "height", "width"]
+    assert (described["d"], described["k"]) == (["float64"], ["float64", 9])

@@ -33,6 +33,17 @@ OFFERS = {
                 "via": ["string"],
             },
         },
+        {
+            "name": "calibrate",
+            "kind": "service",
+            "type": "sensor_msgs/SetCameraInfo",
+            "request": {
+                "matrix": ["float64", 2],
+                "wide": ["float64", 12],
+                "turn": dict.fromkeys("xyzw", "float64"),
+                "id": "uint8",
+            },
+        },
         {"name": "ping", "kind": "builtin", "type": "", "request": {}},
         {"name": "list_graph", "kind": "builtin", "type": "", "request": {}},
     ],
@@ -176,6 +187,25 @@ async def test_a_typed_form_asks_the_robot_and_shows_each_step_and_the_result(
         again = await bot.next_asked()
         assert (again["command"], again["data"]) == ("navigate_to", data)
         assert again["command_id"] != request["command_id"]
+    assert complaints.lines == []
+
+
+async def test_a_form_has_the_fields_of_the_message_in_their_order_and_number(
+    server: RunningServer, browser: Browser, complaints: Complaints
+) -> None:
+    with robot(server, "p-form") as bot:
+        page = await open_page(server, browser, complaints, "/robots/p-form")
+        form = page.locator("#command-form")
+        choice = form.get_by_role("combobox", name="Command")
+        await expect(choice.locator("option").first).to_have_text("Choose a command…")
+        await expect(form.get_by_role("button", name="Send")).to_be_disabled()
+        await choice.select_option("calibrate")
+        names = await form.locator(".typed-fields [name]").evaluate_all("all => all.map((one) => one.name)")
+        assert names == ["0", "1", "wide", *"xyzw", "id"]
+        await form.locator("[name='1']").fill("2.5")
+        await form.get_by_role("button", name="Send").click()
+        turn = {"x": 0, "y": 0, "z": 0, "w": 1}
+        assert (await bot.next_asked())["data"] == {"matrix": [0, 2.5], "wide": [0] * 12, "turn": turn, "id": 0}
     assert complaints.lines == []
 
 

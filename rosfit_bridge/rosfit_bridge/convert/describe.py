@@ -1,4 +1,4 @@
-"""What a type looks like, for forms and their readers: {field: type, nested object or [element]}."""
+"""What a type looks like, for forms and their readers: {field: type, nested object, [element] or [element, length]}."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ _NAMES = {"float": "float32", "double": "float64", "boolean": "bool", "octet": "
 def describe(shape: Shape) -> Any:
     if isinstance(shape, Struct):
         return {name: describe(field) for name, field in shape.fields}
-    if isinstance(shape, (Array, Sequence)):
+    if isinstance(shape, Array):
+        return [describe(shape.item), shape.length]
+    if isinstance(shape, Sequence):
         return [describe(shape.item)]
     if isinstance(shape, Text):
         return "wstring" if shape.wide else "string"

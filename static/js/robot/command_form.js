@@ -93,7 +93,10 @@ export class CommandForm {
     const before = this.choice.value === OTHER && !typed ? "" : this.choice.value;
     this.#offers = offers;
     const groups = KINDS.map(([kind, label]) => [label, offers.filter((offer) => offer.kind === kind)]).filter(([, some]) => some.length);
+    // What a robot does is chosen on purpose: nothing is ready to be sent by itself.
+    const choose = el("option", { value: "", disabled: true, selected: true }, "Choose a command…");
     this.choice.replaceChildren(
+      ...(offers.length ? [choose] : []),
       ...groups.map(([label, some]) => el("optgroup", { label }, ...some.map(({ name }) => el("option", { value: name }, name)))),
       el("option", { value: OTHER }, offers.length ? "Another, by name…" : "By name"),
     );
@@ -106,8 +109,10 @@ export class CommandForm {
     const offer = this.#offers.find(({ name }) => name === this.choice.value);
     setText(this.help, [offer?.type, offer?.help].filter(Boolean).join(": "));
     this.help.hidden = !this.help.textContent;
+    this.send.disabled = !this.choice.value;
     if (offer) this.#showTyped(offer);
-    else this.#showGeneric();
+    else if (this.choice.value) this.#showGeneric();
+    else this.fields.replaceChildren();
   }
 
   #showTyped(offer) {
@@ -149,7 +154,7 @@ export class CommandForm {
       this.#say("bad", error.status ? `${error.message}.` : "Not sent: the server does not answer.");
       this.queue.hidden = error.code !== "DEVICE_OFFLINE";
     }
-    this.send.disabled = false;
+    this.send.disabled = !this.choice.value;
   }
 
   #say(state, text) {

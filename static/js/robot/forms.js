@@ -1,15 +1,16 @@
-// Inputs for a message, made from its definition: {field: type, nested: {…}, list: [type]}.
+// Inputs for a message, made from its definition: {field: type, nested: {…}, list: [type], array: [type, length]}.
 import { el } from "./dom.js";
 
 const WHOLE = /^(u?int(8|16|32|64)|byte|char|octet|(unsigned )?(short|long( long)?))$/;
 const BROKEN = /^(float(32|64)?|(long )?double)$/;
 const TEXT = /^w?string/;
+const SIDE_BY_SIDE = 9;
 
 const RANGES = { int8: [-128, 127], uint8: [0, 255], byte: [0, 255], int16: [-32768, 32767], uint16: [0, 65535], int32: [-2147483648, 2147483647], uint32: [0, 4294967295] };
 
 /** {element, read}: `read()` is the value, and throws an Error that names the field when it cannot be. */
 export function fieldFor(name, type) {
-  if (Array.isArray(type)) return listField(name, type[0]);
+  if (Array.isArray(type)) return type.length > 1 ? arrayField(name, ...type) : listField(name, type[0]);
   if (type !== null && typeof type === "object") return groupField(name, type);
   if (/\]$|^sequence/.test(type)) return jsonField(name, type, "[]");
   if (/^bool(ean)?$/.test(type)) return boolField(name);
@@ -60,7 +61,17 @@ function jsonField(name, type, value) {
 
 function groupField(name, definition) {
   const { elements, read } = fieldsFor(definition);
+  // All zeros are no rotation that a robot could take.
+  if (Object.keys(definition).sort().join() === "w,x,y,z") elements.forEach((one) => one.querySelectorAll("[name=w]").forEach((input) => (input.value = 1)));
   return { element: el("fieldset", { class: "typed-group" }, el("legend", {}, name), ...elements), read };
+}
+
+/** As many as the type says: side by side, and as JSON where they are more than a matrix of 3 by 3. */
+function arrayField(name, type, length) {
+  if (length > SIDE_BY_SIDE) return jsonField(name, `${length} × ${typeof type === "string" ? type : "object"}`, JSON.stringify(Array(length).fill(fieldFor(name, type).read())));
+  const items = Array.from({ length }, (_, number) => fieldFor(String(number), type));
+  const element = el("fieldset", { class: "typed-group array" }, el("legend", {}, name), ...items.map((item) => item.element));
+  return { element, read: () => items.map((item) => item.read()) };
 }
 
 function listField(name, type) {
