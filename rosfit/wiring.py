@@ -163,12 +163,20 @@ async def _record_update_notice(work: Work, action: str, deployment_id: str, tol
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel until all have ended: one that is just handling a lost server can lose the cancellation with it."""
-    left = set(tasks)
+    """Cancel until all have ended: one that is just handling a lost server can lose the cancellation with it.
+
+    Whoever cancels us meanwhile has to wait for it: a task that stays behind would keep the process from ending.
+    """
+    left, cancelled = set(tasks), False
     while left:
         for task in left:
             task.cancel()
-        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
+        try:
+            _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 class _Parts:
