@@ -57,6 +57,13 @@ for i = 1, #KEYS, 2 do
 end
 """
 
+# ARGV is the claim and its time to live.
+_CLAIM_SHADOWS = """
+for _, key in ipairs(KEYS) do
+  redis.call('SET', key, ARGV[1], 'EX', ARGV[2])
+end
+"""
+
 # ARGV is the claim, the time to live, and one document for each of KEYS.
 _PUT_SHADOWS = """
 for i, key in ipairs(KEYS) do
@@ -100,6 +107,7 @@ class RedisStore:
             redis_connect_func=self._on_connect,
         )
         self._put_latest = self._redis.register_script(_PUT_LATEST)
+        self._claim_shadows = self._redis.register_script(_CLAIM_SHADOWS)
         self._put_shadows = self._redis.register_script(_PUT_SHADOWS)
         self._requests = RequestCounter(self._redis)
         self._run_id = ""
@@ -186,11 +194,9 @@ class RedisStore:
 
     async def claim_shadows(self, shadows: Sequence[tuple[str, str]], claim: str) -> None:
         await self._ensure_known()
+        keys = [self._shadow_key(*key) for key in shadows]
         with self._one_server():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for device_id, name in shadows:
-                    pipe.set(self._shadow_key(device_id, name), claim, ex=CLAIM_TTL_S)
-                await pipe.execute()
+            await self._claim_shadows(keys, [claim, CLAIM_TTL_S])
 
     async def put_shadows(self, shadows: Mapping[tuple[str, str], bytes], claim: str) -> None:
         keys = [self._shadow_key(*key) for key in shadows]
