@@ -170,7 +170,7 @@ async def upload_artifact(
                 await record(work, request, actor, "artifact.upload", artifact.artifact_id, after=artifact)
     except RosfitError as error:
         told = "; ".join(f"{one.field}: {one.message}" for one in error.errors) or error.detail
-        return Response({"problem": told}, status_code=422)
+        return Response({"problem": told}, status_code=error.status)
     return Response({"location": f"/updates/new?artifact={artifact.artifact_id}"})
 
 

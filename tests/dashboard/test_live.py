@@ -54,6 +54,16 @@ def test_the_newest_sample_of_each_stream_wins(feed: Feed, robot: RobotWatch) ->
     assert robot.take() == []
 
 
+def test_a_page_hears_of_its_own_robots_updates_once(feed: Feed, robot: RobotWatch) -> None:
+    for name in ("bot-02", "bot-01", "bot-01"):
+        feed.publish(Event("ota", "dep_1", name, b"{}", ""))
+    assert taken(robot) == {"update-changed": {}}
+    feed.publish(Event("ota", "dep_1", "bot-02", b"{}", ""))
+    assert robot.take() == []
+    feed.publish(Event("ota", "dep_1", "dep_1", b'{"status":"paused"}', ""))
+    assert taken(robot) == {"update-changed": {}}
+
+
 def test_logs_status_and_streams_are_bounded(feed: Feed, robot: RobotWatch) -> None:
     """A page that is not read costs the newest of everything, never more."""
     for number in range(5000):

@@ -191,6 +191,34 @@ async def test_a_roll_back_leads_to_where_robots_go_back(site: Site) -> None:
     assert "Robots go back to app 1.0.0 : running, 0 of 1 updated." in page
 
 
+async def send_file(site: Site, data: bytes, **fields: str) -> httpx.Response:
+    form = {"name": "app", "version": "1.0.0", "device_types": "ros2_robot,simulator"} | fields
+    headers = {"Accept": "application/json"} | OWN
+    file = {"file": ("app.tar.gz", data)}
+    return await site.client.post("/updates/artifacts", data=form, files=file, headers=headers)
+
+
+async def test_an_upload_leads_on_or_says_what_is_wrong(site: Site) -> None:
+    await site.sign_in_as("engineer")
+    sent = await send_file(site, b"first")
+    assert (sent.status_code, sent.json()["location"][:26]) == (200, "/updates/new?artifact=art_")
+    assert (await send_file(site, b"first")).json() == sent.json()
+    for status, word, data, fields in (
+        (409, "choose a new version", b"other", {}),
+        (400, "The file is empty", b"", {"version": "2"}),
+        (422, "version:", b"x", {"version": "not a version"}),
+        (422, "device_types", b"x", {"version": "2", "device_types": ""}),
+        (422, "No trusted key", b"x", {"version": "2", "signature": "AA==", "key_id": "nobody"}),
+    ):
+        answer = await send_file(site, data, **fields)
+        assert answer.status_code == status, answer.text
+        assert word in answer.json()["problem"]
+    async with site.edge.open_work() as work:
+        [artifact] = (await artifacts.find(work, None, None, None, 9)).items
+        [entry] = (await log.find(work, {"target": artifact.artifact_id}, None, 9)).items
+    assert (artifact.size, entry.action) == (5, "artifact.upload")
+
+
 @pytest.mark.parametrize(
     ("path", "headers", "count"),
     [("/updates", {}, 6), ("/updates", HTMX, 6), ("/updates/new", {}, 6), ("/updates/DEPLOYMENT", {}, 7)],

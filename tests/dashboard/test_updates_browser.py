@@ -87,9 +87,14 @@ async def test_upload_roll_out_see_a_wave_fail_and_pause_and_roll_back(
     with simulated(server, ROBOTS, "--update-time", "0.5", "--seed", "6"):
         until(lambda: stores.one("SELECT count(*) FROM devices WHERE status = 'online'") == ROBOTS, 60)
         await upload(page, file, "1.0")
+        robot = await page.context.new_page()
+        await robot.goto(f"{server.url}/robots/{stores.one('SELECT min(device_id) FROM devices')}")
+        await expect(robot.locator("#head-update")).to_be_hidden()
         await roll_out(page, "25, 100")
         await expect(page.locator(".deployment-state")).to_have_text("Finished", timeout=30_000)
         await expect(page.get_by_text("3 of 3 succeeded")).to_be_visible()
+        await expect(robot.locator("#head-update dd")).to_have_text("robot-app 1.0")
+        await robot.close()
     with simulated(server, ROBOTS, "--update-time", "0.5", "--update-failures", "0.5", "--seed", "6"):
         until(lambda: stores.one("SELECT count(*) FROM devices WHERE status = 'online'") == ROBOTS, 60)
         await page.get_by_role("link", name="Updates", exact=True).click()
