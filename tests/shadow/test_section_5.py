@@ -8,18 +8,23 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from websockets.sync.client import connect
 
-from tests.server import RunningServer, running_server
+from tests.e2e.site import Site
+from tests.server import RunningServer, running_server, until
 from tests.shadow.test_shadow import MERGE, Shadowed, patch
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+
+# Applied once at the start and then every hour.
+HISTORY_LIMIT = 3
 
 ORIGINAL: dict[str, Any] = {"a": {"b": 1, "c": [1, {"d": 2}]}, "e": "text"}
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
-    with running_server(ROSFIT_RATE_LIMIT_PER_S="100000") as running:
+    with running_server(ROSFIT_RATE_LIMIT_PER_S="100000", ROSFIT_SHADOW_HISTORY_LIMIT=str(HISTORY_LIMIT)) as running:
         yield running
 
 
@@ -251,3 +256,44 @@ def test_every_version_is_kept_and_can_be_restored(server: RunningServer, device
     assert [one["author"] for one in newest] == [me, "device five", me, me]
     assert newest[-1]["reason"] == "one"
     assert all(re.fullmatch(TIME, one["at"]) for one in newest)
+
+
+def test_it_is_known_since_when_a_change_waits_and_how_long_it_took(server: RunningServer, device: Shadowed) -> None:
+    site = Site(server)
+    arrived = site.metric("rosfit_shadow_sync_seconds_count")
+    since = put(server, {"state": {"a": 1}})["pending_since"]
+    assert patch(server, "five", {"b": 2})["pending_since"] == since
+    device.report({"a": 1})
+    assert site.metric("rosfit_shadow_sync_seconds_count") == arrived
+    device.report({"b": 2})
+    synced = shadow(server)
+    assert (synced["pending_since"], synced["sync_s"] > 0) == (None, True)
+    device.report({"c": 3})
+    assert shadow(server)["sync_s"] == synced["sync_s"]
+    assert site.metric("rosfit_shadow_sync_seconds_count") == arrived + 1
+
+
+def test_whoever_watches_on_a_socket_gets_every_version(server: RunningServer, device: Shadowed) -> None:
+    with connect(f"{server.websocket_url}?token={server.admin.token}") as socket:
+        socket.send(json.dumps({"type": "subscribe", "channel": "shadow:five"}))
+        while json.loads(socket.recv(10))["type"] != "subscribed":
+            pass
+        changed = put(server, {"state": {"a": 1}})
+        told = json.loads(socket.recv(10))
+        assert (told["type"], told["channel"], told["data"]) == ("shadow", "shadow:five", changed)
+        device.report({"a": 1})
+        assert json.loads(socket.recv(10))["data"] == shadow(server)
+
+
+def test_only_the_last_versions_are_kept(server: RunningServer) -> None:
+    for number in range(HISTORY_LIMIT + 2):
+        newest = put(server, {"state": {"a": number}})
+    server.restart()
+    history = until(lambda: _at_most(server.admin.got("/shadow/five/history")["items"], HISTORY_LIMIT), 20)
+    assert [one["version"] for one in history] == [newest["version"] - back for back in range(HISTORY_LIMIT)]
+    assert shadow(server) == newest
+    assert server.admin.post("/shadow/five/restore", json={"version": 1}).status_code == 404
+
+
+def _at_most(items: list[Any], limit: int) -> list[Any]:
+    return items if len(items) <= limit else []
