@@ -24,6 +24,7 @@ from rosfit.kernel.errors import InvalidError
 from rosfit.protocol import envelope
 from rosfit.protocol.topics import device_topic
 from rosfit.sim.accounts import RobotAccount
+from rosfit.sim.commands import answer
 from rosfit.sim.tally import Count, Summary
 from rosfit.sim.updates import Updates
 
@@ -219,7 +220,7 @@ class RobotLink:
         if not reason.is_failure:
             self.connected = True
             self._summary.connects += 1
-            client.subscribe(device_topic(self.device_id, "ota/trigger"), 1)
+            client.subscribe([(device_topic(self.device_id, row), 1) for row in ("ota/trigger", "cmd/request")])
             self._send("status", _presence(self.device_id, "online"), 1, True, None)
             self._send_early()
         if not self._answer.done():
@@ -240,7 +241,10 @@ class RobotLink:
             self._answer.set_result(reason)
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
-        self._updates.take(self.device_id, message.payload, self._report)
+        if message.topic == device_topic(self.device_id, "ota/trigger"):
+            self._updates.take(self.device_id, message.payload, self._report)
+        elif answered := answer(self.device_id, message.payload):
+            self._report("cmd/response", answered)
 
     def _report(self, row: str, payload: bytes) -> None:
         """What is said while the link is down goes out with the next one, unless the robot has left."""

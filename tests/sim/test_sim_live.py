@@ -84,6 +84,25 @@ async def test_a_session_from_online_to_shutdown(broker):
         assert presences(heard, device_id) == [("online", None), ("offline", "shutdown")]
 
 
+async def test_a_command_is_answered_at_once(broker):
+    """A ping succeeds; what a script cannot do is refused, not left to time out."""
+    options = Options(robots=1, duration_s=3)
+    summary = Summary(1)
+    async with listening(broker) as heard:
+        task = asyncio.create_task(run_fleet(await accounts_of(options), options, broker.url, summary=summary))
+        await eventually(lambda: summary.connects == 1)
+        async with aiomqtt.Client("127.0.0.1", broker.port) as cloud:
+            for command in ("ping", "dock"):
+                ids = {"command_id": f"cmd_{command}", "correlation_id": command}
+                request = envelope.encode(ids | {"command": command}, type="command", device_id="sim-001")
+                await cloud.publish(topics.device_topic("sim-001", "cmd/request"), request, qos=1)
+        answers = lambda: [one for one in heard if str(one.topic).endswith("cmd/response")]  # noqa: E731
+        await eventually(lambda: len(answers()) == 2)
+        task.cancel()
+    said = [json.loads(envelope.decode(one.payload, None, LIMITS).payload) for one in answers()]
+    assert [(one["command_id"], one["status"]) for one in said] == [("cmd_ping", "succeeded"), ("cmd_dock", "rejected")]
+
+
 async def test_goodbye_stays_as_retained_status(broker):
     options = Options(robots=1, duration_s=0.3)
     await run_fleet(await accounts_of(options), options, broker.url)
