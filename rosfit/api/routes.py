@@ -23,6 +23,7 @@ from rosfit.api.responses import WireResponse
 from rosfit.api.robots import ParameterController, RobotController
 from rosfit.api.shadow import ShadowController
 from rosfit.api.shadow_layers import ShadowLayerController
+from rosfit.api.shadow_schemas import ShadowSchemaController
 from rosfit.api.system import SystemController
 from rosfit.api.tasks import TaskController
 from rosfit.api.telemetry import DeadLetterController, TelemetryController
@@ -60,6 +61,7 @@ def routes() -> list[ControllerRouterHandler]:
             take_hook,
             ShadowController,
             ShadowLayerController,
+            ShadowSchemaController,
             ArtifactController,
             UpdateKeyController,
             DeploymentController,

@@ -13,6 +13,7 @@ from rosfit.accounts import audit
 from rosfit.cli.beside import run_beside
 from rosfit.cli.options import json_option, print_json, with_settings
 from rosfit.cli.shadow_layer import layer
+from rosfit.cli.shadow_schema import schema
 from rosfit.cli.user import OPERATOR
 from rosfit.fleet import service as fleet
 from rosfit.fleet.models import EVERYWHERE
@@ -33,6 +34,7 @@ def shadow() -> None:
 
 
 shadow.add_command(layer)
+shadow.add_command(schema)
 
 
 @shadow.command()

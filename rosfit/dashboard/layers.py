@@ -205,7 +205,7 @@ def _wanted(editor: Editor, version: int) -> LayerChange:
 async def _effect(work: Work, group: Group | None, name: str, wanted: LayerChange) -> Effect:
     found = await layers.preview(work, group, name, wanted)
     sample = [Sampled(one.device_id, changed(one.before or {}, one.after or {})) for one in found.sample]
-    return Effect(found.devices, found.changed, found.too_large, sample)
+    return Effect(found.devices, found.changed, [f"{one.device_id}: {one.reason}" for one in found.refusals], sample)
 
 
 @post("/layers/{layer:str}/delete", opt=WRITE, status_code=200)

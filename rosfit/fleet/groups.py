@@ -235,6 +235,11 @@ async def with_groups(work: Work, devices: list[Device]) -> list[Device]:
     return [msgspec.structs.replace(device, groups=names.get(device.device_id, [])) for device in devices]
 
 
+async def among(work: Work, wanted: Sequence[Group], device_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Device id to the ids of those of the wanted groups that it is in now."""
+    return await _memberships(work, {group.group_id: await membership(work, group) for group in wanted}, device_ids)
+
+
 async def _memberships(
     work: Work, conditions: Mapping[str, Condition], device_ids: Sequence[str]
 ) -> dict[str, list[str]]:

@@ -40,3 +40,18 @@ class ShadowVersionNotFoundError(NotFoundError):
 class LayerQueryError(InvalidError):
     code = "LAYER_QUERY"
     title = "This group cannot have desired values of its own"
+
+
+class SchemaInvalidError(InvalidError):
+    code = "INVALID_SCHEMA"
+    title = "The schema cannot be used"
+
+
+class DesiredRefusedError(InvalidError):
+    code = "DESIRED_REFUSED"
+    title = "What is desired does not fit its schema"
+
+
+class LayerRefusedError(InvalidError):
+    code = "LAYER_REFUSED"
+    title = "Some devices cannot have these values"

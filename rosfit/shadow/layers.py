@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import structlog
+from psycopg import sql
 
 from rosfit.fleet import groups
 from rosfit.fleet import repository as fleet
@@ -23,12 +24,20 @@ from rosfit.kernel.errors import FieldError, InvalidError, UnavailableError
 from rosfit.kernel.work import Work
 from rosfit.shadow import layer_rows, repository
 from rosfit.shadow.delta import same
-from rosfit.shadow.errors import LayerQueryError, ShadowShapeError, ShadowTooLargeError, VersionConflictError
+from rosfit.shadow.errors import (
+    DesiredRefusedError,
+    LayerQueryError,
+    LayerRefusedError,
+    ShadowShapeError,
+    ShadowTooLargeError,
+    VersionConflictError,
+)
 from rosfit.shadow.layer_rows import LayerRow, Refresh, stacked
 from rosfit.shadow.limits import check_patch, check_section
 from rosfit.shadow.models import Change, Stored, Written
 from rosfit.shadow.repository import Key
 from rosfit.shadow.revisions import changed_values, layered, layers_changed
+from rosfit.shadow.schemas import schemas_for
 from rosfit.shadow.service import announce
 
 log = structlog.get_logger(__name__)
@@ -38,6 +47,7 @@ BATCH = 200
 PREVIEW_BATCH = 500
 SAMPLE = 5
 PRIORITY_LIMIT = 1_000_000
+PRESENT = sql.SQL("d.status <> 'decommissioned'")
 
 OpenWork = Callable[[], AbstractAsyncContextManager[Work]]
 
@@ -70,13 +80,19 @@ class Changed(msgspec.Struct, frozen=True):
     after: dict[str, Any] | None
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    device_id: str
+    reason: str
+
+
 class Preview(msgspec.Struct, frozen=True):
-    """How many devices the layer reaches, how many would change, some of them, and whose desired would be too large."""
+    """How many devices the layer reaches, how many would change and some of them; how many cannot have it, and why."""
 
     devices: int
     changed: int
     sample: list[Changed]
-    too_large: list[str]
+    refused: int
+    refusals: list[Refusal]
 
 
 def parse_priority(text: str) -> int:
@@ -130,10 +146,11 @@ def pick(listed: Sequence[LayerDocument], group: Group | None, name: str) -> Lay
 
 
 async def change(work: Work, group: Group | None, name: str, wanted: LayerChange, author: str) -> LayerDocument:
-    """Raises VersionConflictError, ShadowShapeError, ShadowTooLargeError or LayerQueryError."""
+    """Raises VersionConflictError, ShadowShapeError, ShadowTooLargeError, LayerQueryError or LayerRefusedError."""
     _check_group(group)
     held = await _hold(work, group, name, author)
     after = _changed(held, wanted, _label(group), author)
+    _check_refusals(await _effect(work, group, name, after))
     await layer_rows.write_layer(work.connection, after, author)
     reason = _reason(group, wanted.change.reason)
     await layer_rows.look_at_members(
@@ -162,10 +179,21 @@ async def preview(work: Work, group: Group | None, name: str, wanted: LayerChang
     """What a change would do now; changes nothing."""
     _check_group(group)
     held = await layer_rows.hold_layer(work.connection, group.group_id if group else None, name)
-    after = _changed(held or _new(group), wanted, _label(group), "preview")
-    where = all_of([await _members(work, group)])
+    return await _effect(work, group, name, _changed(held or _new(group), wanted, _label(group), "preview"))
+
+
+def _check_refusals(effect: Preview) -> None:
+    if effect.refused:
+        first = effect.refusals[0]
+        more = f" and {effect.refused - 1} more" if effect.refused > 1 else ""
+        raise LayerRefusedError(f"{first.device_id}{more} of {effect.devices}: {first.reason}")
+
+
+async def _effect(work: Work, group: Group | None, name: str, after: LayerRow) -> Preview:
+    """On everybody whom the layer reaches now."""
+    where = all_of([await _members(work, group), PRESENT])
     device_ids = await fleet.device_ids(work.connection, where)
-    found = Preview(len(device_ids), 0, [], [])
+    found = Preview(len(device_ids), 0, [], 0, [])
     for start in range(0, len(device_ids), PREVIEW_BATCH):
         keys = [(device_id, name) for device_id in device_ids[start : start + PREVIEW_BATCH]]
         found = _add(found, await _previewed(work, keys, after))
@@ -175,18 +203,19 @@ async def preview(work: Work, group: Group | None, name: str, wanted: LayerChang
 async def _previewed(work: Work, keys: list[Key], layer: LayerRow) -> Preview:
     shadows = await repository.get_shadows(work.connection, keys)
     below = await layer_rows.layers_below(work.connection, keys)
-    changed, too_large = [], []
+    schemas = await schemas_for(work, keys)
+    changed, refusals = [], []
     for key in keys:
         stored = shadows.get(key) or Stored(format_time(now()))
         others = [row for row in below.get(key, []) if row.layer_id != layer.layer_id]
         try:
             desired = layered(stored, stacked([*others, layer])).desired
-        except ShadowTooLargeError:
-            too_large.append(key[0])
-            continue
-        if not same(desired, stored.desired):
-            changed.append(Changed(key[0], stored.desired, desired))
-    return Preview(len(keys), len(changed), changed[:SAMPLE], too_large)
+            if not same(desired, stored.desired):
+                schemas.check(key, desired)
+                changed.append(Changed(key[0], stored.desired, desired))
+        except (ShadowTooLargeError, DesiredRefusedError) as error:
+            refusals.append(Refusal(key[0], error.detail))
+    return Preview(len(keys), len(changed), changed[:SAMPLE], len(refusals), refusals[:SAMPLE])
 
 
 def _add(left: Preview, right: Preview) -> Preview:
@@ -194,7 +223,8 @@ def _add(left: Preview, right: Preview) -> Preview:
         left.devices,
         left.changed + right.changed,
         (left.sample + right.sample)[:SAMPLE],
-        (left.too_large + right.too_large)[:SAMPLE],
+        left.refused + right.refused,
+        (left.refusals + right.refusals)[:SAMPLE],
     )
 
 
@@ -296,13 +326,16 @@ async def _refresh(work: Work, notes: list[Refresh]) -> None:
     keys = [(note.device_id, note.name) for note in notes]
     shadows = await repository.hold_shadows(work.connection, keys)
     below = await layer_rows.layers_below(work.connection, keys)
+    schemas = await schemas_for(work, keys)
     written, restamped = [], {}
     for note, key in zip(notes, keys, strict=True):
         before = shadows[key]
         try:
             after = layers_changed(before, below.of(key))
-        except ShadowTooLargeError as error:
-            log.warning("layers_too_large", device_id=note.device_id, name=note.name, why=error.detail)
+            if after.version != before.version:
+                schemas.check(key, after.desired)
+        except (ShadowTooLargeError, DesiredRefusedError) as error:
+            log.warning("layers_refused", device_id=note.device_id, name=note.name, why=error.detail)
             continue
         if after.version != before.version:
             written.append(Written(note.device_id, note.name, after, "desired", note.author, note.reason))

@@ -156,3 +156,29 @@ DELETE FROM shadow_refreshes
 WHERE (device_id, name) IN (
     SELECT device_id, name FROM shadow_refreshes ORDER BY device_id, name LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 RETURNING device_id, name, reason, author
+
+-- name: list_schemas
+SELECT s.target, g.name AS group, s.name, s.version, s.schema, wire_time(s.updated_at) AS updated_at, s.updated_by
+FROM shadow_schemas s LEFT JOIN groups g USING (group_id)
+ORDER BY s.group_id IS NOT NULL, s.target, s.name
+
+-- name: schemas_of
+SELECT s.target, s.name, s.device_type, s.group_id, g.name AS group, s.schema
+FROM shadow_schemas s LEFT JOIN groups g USING (group_id)
+WHERE s.name = ANY(%(names)s)
+ORDER BY s.group_id IS NOT NULL, s.target
+
+-- name: hold_schema
+SELECT version FROM shadow_schemas WHERE target = %(target)s AND name = %(name)s FOR UPDATE
+
+-- name: write_schema
+INSERT INTO shadow_schemas (target, name, device_type, group_id, version, schema, updated_by)
+VALUES (%(target)s, %(name)s, %(device_type)s, %(group_id)s, 1, %(schema)s, %(author)s)
+ON CONFLICT (target, name) DO UPDATE
+SET version = shadow_schemas.version + 1, schema = excluded.schema, updated_at = now(), updated_by = excluded.updated_by
+
+-- name: delete_schema
+DELETE FROM shadow_schemas WHERE target = %(target)s AND name = %(name)s
+
+-- name: types_of
+SELECT device_id, type FROM devices WHERE device_id = ANY(%(device_ids)s)

@@ -18,6 +18,7 @@ from rosfit.shadow.layer_rows import layers_below
 from rosfit.shadow.models import DEFAULT_NAME, Change, Drift, Due, Shadow, ShadowName, Stored, Version, Written
 from rosfit.shadow.overlay import overlay
 from rosfit.shadow.revisions import desired_changed
+from rosfit.shadow.schemas import schemas_for
 
 
 async def get(work: Work, device_id: str, name: str = DEFAULT_NAME) -> Shadow:
@@ -42,10 +43,8 @@ def document(device_id: str, name: str, stored: Stored) -> Shadow:
 
 
 async def change_desired(work: Work, device_id: str, name: str, change: Change, author: str) -> Shadow:
-    """Raises VersionConflictError, ShadowShapeError or ShadowTooLargeError; then nothing has changed."""
-    stored = await _hold(work, device_id, name)
-    below = await layers_below(work.connection, [(device_id, name)])
-    after = desired_changed(stored, change, below.of((device_id, name)), author)
+    """Raises VersionConflictError, ShadowShapeError, ShadowTooLargeError or DesiredRefusedError: nothing is changed."""
+    after = await _changed(work, device_id, name, change, author)
     await repository.write_shadows(
         work.connection, [Written(device_id, name, after, "desired", author, change.reason)]
     )
@@ -54,9 +53,15 @@ async def change_desired(work: Work, device_id: str, name: str, change: Change, 
 
 async def foresee(work: Work, device_id: str, name: str, change: Change, author: str) -> Document:
     """What desired would be after a change; raises what `change_desired` does."""
+    return (await _changed(work, device_id, name, change, author)).desired or {}
+
+
+async def _changed(work: Work, device_id: str, name: str, change: Change, author: str) -> Stored:
+    key = device_id, name
     stored = await _hold(work, device_id, name)
-    below = await layers_below(work.connection, [(device_id, name)])
-    return desired_changed(stored, change, below.of((device_id, name)), author).desired or {}
+    after = desired_changed(stored, change, (await layers_below(work.connection, [key])).of(key), author)
+    (await schemas_for(work, [key])).check(key, after.desired)
+    return after
 
 
 def announce(work: Work, device_id: str, name: str, stored: Stored) -> Shadow:

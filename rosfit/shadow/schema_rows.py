@@ -1,0 +1,83 @@
+"""Schemas as they are stored: one for each device type and each group that has one, per name of a shadow."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import msgspec
+from psycopg.rows import dict_row
+from psycopg.types.json import Json
+
+from rosfit.kernel.clock import WireTime
+from rosfit.shadow.delta import Document
+from rosfit.shadow.repository import QUERIES, Connection
+
+
+class ShadowSchema(msgspec.Struct, frozen=True):
+    """`target` is the device type, or the group's id; `group` its name."""
+
+    target: str
+    group: str | None
+    name: str
+    version: int
+    schema: Document
+    updated_at: WireTime | None = None
+    updated_by: str | None = None
+
+
+class SchemaRow(msgspec.Struct, frozen=True):
+    target: str
+    name: str
+    device_type: str | None
+    group_id: str | None
+    group: str | None
+    schema: Document
+
+    @property
+    def title(self) -> str:
+        return f"the group {self.group}" if self.group_id else f"devices of type {self.device_type}"
+
+
+async def _all(connection: Connection, query: str, **values: Any) -> list[dict[str, Any]]:
+    cursor = connection.cursor(row_factory=dict_row)
+    return await (await cursor.execute(QUERIES[query], values)).fetchall()
+
+
+async def list_schemas(connection: Connection) -> list[ShadowSchema]:
+    """Those of types, then those of groups."""
+    return msgspec.convert(await _all(connection, "list_schemas"), list[ShadowSchema])
+
+
+async def schemas_of(connection: Connection, names: Collection[str]) -> list[SchemaRow]:
+    """All for these names of shadows."""
+    return msgspec.convert(await _all(connection, "schemas_of", names=list(names)), list[SchemaRow])
+
+
+async def hold_schema(connection: Connection, target: str, name: str) -> int:
+    """The version, held until the end of the transaction; 0 where there is none."""
+    rows = await _all(connection, "hold_schema", target=target, name=name)
+    return int(rows[0]["version"]) if rows else 0
+
+
+async def write_schema(
+    connection: Connection, target: str, group_id: str | None, name: str, schema: Document, author: str
+) -> None:
+    values = {
+        "target": target,
+        "device_type": None if group_id else target,
+        "group_id": group_id,
+        "name": name,
+        "schema": Json(schema),
+        "author": author,
+    }
+    await connection.execute(QUERIES["write_schema"], values)
+
+
+async def delete_schema(connection: Connection, target: str, name: str) -> None:
+    await connection.execute(QUERIES["delete_schema"], {"target": target, "name": name})
+
+
+async def types_of(connection: Connection, device_ids: Collection[str]) -> dict[str, str]:
+    rows = await _all(connection, "types_of", device_ids=list(device_ids))
+    return {row["device_id"]: row["type"] for row in rows}
