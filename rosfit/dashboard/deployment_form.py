@@ -21,7 +21,7 @@ from rosfit.dashboard.rendering import Page, Shell, render, shell_for
 from rosfit.dashboard.updates import LEFT_OUT, WAITS_FOR, WRITE
 from rosfit.fleet import groups, repository
 from rosfit.fleet.models import Reach
-from rosfit.kernel.errors import InvalidError, RosfitError
+from rosfit.kernel.errors import FieldError, InvalidError, RosfitError
 from rosfit.kernel.work import Work
 from rosfit.ota import artifacts, service
 from rosfit.ota.models import Artifact, LeftOut, NewDeployment, Preview, Waiting
@@ -246,4 +246,9 @@ def _robots(count: int) -> str:
 
 
 def _why(error: RosfitError) -> str:
-    return "; ".join(f"{one.field}: {one.message}" for one in error.errors) or error.detail
+    return "; ".join(_one_error(one) for one in error.errors) or error.detail
+
+
+def _one_error(error: FieldError) -> str:
+    """Some messages begin with their field, since programs show them alone."""
+    return error.message if error.message.startswith(error.field) else f"{error.field}: {error.message}"

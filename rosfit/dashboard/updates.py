@@ -21,11 +21,10 @@ from rosfit.dashboard.rendering import Page, Shell, render, shell_for
 from rosfit.fleet import service as fleet
 from rosfit.fleet.models import DEVICE_TYPES
 from rosfit.kernel.clock import format_time, now
-from rosfit.kernel.errors import RosfitError
+from rosfit.kernel.errors import InvalidError, RosfitError
 from rosfit.kernel.feed import ANY, Feed
 from rosfit.kernel.work import Work
 from rosfit.ota import artifacts, repository, uploading, viewing
-from rosfit.ota.errors import UploadBrokenError
 from rosfit.ota.lifecycle import FINAL
 from rosfit.ota.models import Artifact, Deployment, InstalledVersion
 
@@ -162,7 +161,7 @@ async def upload_artifact(
     boundary = uploading.boundary_of(request.headers.get("content-type", ""))
     try:
         if boundary is None:
-            raise UploadBrokenError("The form holds no file")
+            raise InvalidError("The form holds no file")
         new, stored = await uploading.receive(request.stream(), boundary, edge.open_work, edge.objects)
         async with edge.open_work() as work:
             artifact, is_new = await artifacts.create(work, new, stored, actor.id)
