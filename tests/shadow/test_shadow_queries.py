@@ -76,3 +76,14 @@ def test_a_saved_query_follows_the_last_write(server: RunningServer) -> None:
     assert members() == ["d"]
     patch(server, "d", {"quick": False})
     assert members() == []
+
+
+def test_lists_commands_and_deployments_ask_in_the_same_words(server: RunningServer) -> None:
+    query = "shadow.desired.nav.speed > 1 shadow.state:pending,never"
+    assert sorted(one["device_id"] for one in server.admin.got("/devices", q=query)["items"]) == ["b", "c"]
+    command = {"command": "ping", "target": {"query": query}, "queue": True}
+    assert server.admin.made("/commands/preview", command, 200)["sample"] == ["b", "c"]
+    form = {"name": "fw", "version": "1.0.0", "device_types": "ros2_robot"}
+    artifact = server.admin.post("/ota/artifacts", data=form, files={"file": ("fw.bin", b"x")}).json()["artifact_id"]
+    deployment = {"artifact_id": artifact, "target": {"query": query}}
+    assert server.admin.made("/ota/deployments/preview", deployment, 200)["count"] == 2
