@@ -138,6 +138,14 @@ def test_one_operator_at_a_time_and_the_stick_can_be_taken_over(server: RunningS
     assert "teleop.take_over" in actions
 
 
+def test_who_comes_back_at_once_has_the_stick_again(server: RunningServer) -> None:
+    with Device(server, "t-again", "cmd/cmd_vel"):
+        for _ in range(10):
+            with stick(server, "t-again") as socket:
+                assert json.loads(socket.recv(timeout=5))["type"] == "lease"
+                socket.socket.close()
+
+
 def test_messagepack_is_answered_in_messagepack(server: RunningServer) -> None:
     with Device(server, "t-6", "cmd/cmd_vel"), stick(server, "t-6") as socket:
         socket.recv()

@@ -23,7 +23,7 @@ from rosfit.api.edge import Edge, edge_of
 from rosfit.api.origins import is_own_page
 from rosfit.commands import service, teleop
 from rosfit.commands.dispatch import mapped_topic
-from rosfit.commands.errors import DeviceOfflineError
+from rosfit.commands.errors import DeviceOfflineError, LeaseHeldError
 from rosfit.commands.models import Lease
 from rosfit.commands.service import REACHABLE
 from rosfit.commands.teleop import STILL, Drive, Stick, Velocity
@@ -46,6 +46,10 @@ CLOSE_LEASE_LOST = 4409
 AUTH_WITHIN_S = 10.0
 LOOK_EVERY_S = 0.05
 RENEW_EVERY_S = 1.0
+LEAVES_WITHIN_S = 1.0
+
+# The lease, the topic to drive on, and the stick.
+Taken = tuple[Lease, str, Stick]
 
 # Who holds the credential now; raises UnauthenticatedError once it has ended.
 WhoNow = Callable[[], Awaitable[Actor]]
@@ -139,6 +143,23 @@ async def _drive(socket: Socket, edge: Edge, device_id: str, who_now: WhoNow) ->
     actor = await who_now()
     check_right(actor, Right.COMMANDS_WRITE)
     take_over = socket.query_params.get("take_over") in {"true", "1"}
+    lease, topic, stick = await _take_when_free(partial(_take, edge, device_id, actor, take_over=take_over))
+    await _Driver(socket, edge, lease, topic, stick, actor, who_now).run()
+
+
+async def _take_when_free(take: Callable[[], Awaitable[Taken]]) -> Taken:
+    """Somebody who comes back at once finds the lease of their last socket just about to go."""
+    deadline = time.monotonic() + LEAVES_WITHIN_S
+    while True:
+        try:
+            return await take()
+        except LeaseHeldError:
+            if time.monotonic() >= deadline:
+                raise
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def _take(edge: Edge, device_id: str, actor: Actor, *, take_over: bool) -> Taken:
     async with edge.open_work() as work:
         device = await fleet.get(work, device_id, actor.reach)
         if device.status not in REACHABLE:
@@ -148,8 +169,7 @@ async def _drive(socket: Socket, edge: Edge, device_id: str, who_now: WhoNow) ->
         )
         action = "teleop.take_over" if take_over else "teleop.take"
         await audit.record(work, actor, action, device_id)
-        topic = await _topic(work, edge, device_id)
-    await _Driver(socket, edge, lease, topic, Stick(teleop.limits_of(device.metadata)), actor, who_now).run()
+        return lease, await _topic(work, edge, device_id), Stick(teleop.limits_of(device.metadata))
 
 
 async def _topic(work: Work, edge: Edge, device_id: str) -> str:
