@@ -16,8 +16,10 @@ from rosfit.accounts.rights import Right
 from rosfit.dashboard.access import AnyRequest, record
 from rosfit.dashboard.forms import see_other
 from rosfit.dashboard.rendering import Page, render, shell_for
+from rosfit.dashboard.schema_form import Hints, hints_of
 from rosfit.dashboard.shadow import Places, ShadowPage, board_of, name_of, places_of
 from rosfit.dashboard.shadow_form import (
+    NO_HINTS,
     Adding,
     Editor,
     Met,
@@ -38,6 +40,7 @@ from rosfit.shadow import service
 from rosfit.shadow.changes import Meeting, changes, combine, meetings, patch_between
 from rosfit.shadow.delta import Document, same
 from rosfit.shadow.models import Change
+from rosfit.shadow.schemas import schemas_for
 
 WRITE: dict[str, Any] = {"right": Right.SHADOW_WRITE}
 
@@ -69,7 +72,8 @@ async def show_editor(
     await fleet.check_reach(work, device_id, actor.reach)
     name = name_of(request)
     desired = await _desired(work, device_id, name)
-    return await _answer(request, work, actor, shown(Editor(device_id, name, desired, desired)))
+    hints = await _hints(work, device_id, name)
+    return await _answer(request, work, actor, shown(Editor(device_id, name, desired, desired, hints=hints)))
 
 
 @post("/robots/{device_id:str}/shadow/edit", opt=WRITE, status_code=200)
@@ -79,16 +83,22 @@ async def edit(
     """One step; every step answers with the whole editor, so that nothing typed is lost."""
     await fleet.check_reach(work, device_id, actor.reach)
     typed = {name: str(value) for name, value in (await request.form()).items()}
-    taken = take_step(device_id, name_of(request), typed)
+    name = name_of(request)
+    taken = take_step(device_id, name, typed, await _hints(work, device_id, name))
     if taken.judged:
         return await _judge(request, work, actor, taken.editor, typed, taken.step)
     return await _answer(request, work, actor, taken.editor, status=422 if taken.wrong else 200)
 
 
-def take_step(target: str, name: str, typed: Mapping[str, str]) -> Taken:
+async def _hints(work: Work, device_id: str, name: str) -> Hints:
+    key = device_id, name
+    return hints_of(row.schema for row in (await schemas_for(work, [key])).get(key, []))
+
+
+def take_step(target: str, name: str, typed: Mapping[str, str], hints: Hints = NO_HINTS) -> Taken:
     """What the form asks for, as far as it needs nothing but the form."""
     step = typed.get("do", "preview")
-    editor, errors = _read(target, name, typed)
+    editor, errors = _read(target, name, typed, hints)
     if step.startswith("remove:"):
         errors.pop(step.removeprefix("remove:"), None)
     if editor.problem or errors or editor.adding.error:
@@ -102,18 +112,18 @@ def take_step(target: str, name: str, typed: Mapping[str, str]) -> Taken:
     return Taken(shown(editor), step)
 
 
-def _read(target: str, name: str, typed: Mapping[str, str]) -> tuple[Editor, dict[str, str]]:
+def _read(target: str, name: str, typed: Mapping[str, str], hints: Hints) -> tuple[Editor, dict[str, str]]:
     """What the form says, and what is wrong with its fields by pointer."""
     view = "json" if typed.get("view") == "json" else "form"
     reason = typed.get("reason", "").strip()[:REASON_LIMIT]
     adding = Adding(typed.get("add_key", "").strip(), typed.get("add_kind", "number"), typed.get("add_value", ""))
-    editor = Editor(target, name, {}, {}, view, typed.get("draft", ""), adding=adding, reason=reason)
+    editor = Editor(target, name, {}, {}, view, typed.get("draft", ""), adding=adding, reason=reason, hints=hints)
     try:
         editor = replace(editor, base=read_document(typed.get("base", "")))
         draft = read_document(editor.text)
     except ValueError as error:
         return replace(editor, problem=f"{error}.", view="json"), {}
-    draft, errors = read_fields(draft, typed) if view == "form" else (draft, {})
+    draft, errors = read_fields(draft, typed, hints) if view == "form" else (draft, {})
     editor = replace(editor, draft=draft)
     if view == "form" and adding.key:
         try:
@@ -126,7 +136,7 @@ def _read(target: str, name: str, typed: Mapping[str, str]) -> tuple[Editor, dic
 def shown(editor: Editor, typed: Mapping[str, str] | None = None, errors: Mapping[str, str] | None = None) -> Editor:
     """With the fields, and the text of the draft unless it is what is wrong."""
     text = editor.text if editor.problem and editor.view == "json" else pretty(editor.draft)
-    return replace(editor, text=text, members=members_of(editor.draft, typed or {}, errors or {}))
+    return replace(editor, text=text, members=members_of(editor.draft, typed or {}, errors or {}, editor.hints))
 
 
 async def _judge(

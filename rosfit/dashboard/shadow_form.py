@@ -8,11 +8,14 @@ from typing import Any
 
 import msgspec
 
+from rosfit.dashboard.schema_form import Hint, Hints
 from rosfit.dashboard.shadow_rows import Changed, digest_of, json_text
-from rosfit.shadow.changes import Path, leaves, remove_at, set_at
-from rosfit.shadow.delta import Document, merge
+from rosfit.shadow.changes import MISSING, Path, get_at, leaves, remove_at, set_at
+from rosfit.shadow.delta import Document, merge, same
 from rosfit.shadow.errors import ShadowShapeError
 from rosfit.shadow.limits import check_patch
+
+NO_HINTS: Hints = {}
 
 KINDS = {"number": "Number", "text": "Text", "boolean": "Yes or no", "list": "List"}
 
@@ -21,18 +24,25 @@ EXPECTED = {
     "boolean": "Choose true or false",
     "list": 'Write a JSON list such as ["a", "b"] or [1, 2]',
     "json": "Write a text as JSON, in quotes",
+    "choice": "Choose one of the list",
 }
 
 
 @dataclass(frozen=True)
 class Field:
-    """One leaf: `name` is that of its input, `pointer` where it is (RFC 6901)."""
+    """One leaf: `name` is that of its input, `pointer` where it is (RFC 6901).
+
+    `note` and `choices` (as JSON, and in words) are a schema's; `absent` is what only a schema has.
+    """
 
     pointer: str
     label: str
     kind: str
     text: str
     error: str = ""
+    note: str = ""
+    choices: tuple[tuple[str, str], ...] = ()
+    absent: bool = False
 
     @property
     def name(self) -> str:
@@ -44,6 +54,7 @@ class Group:
     pointer: str
     label: str
     members: list[Field | Group]
+    absent: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +123,7 @@ class Editor:
     effect: Effect | None = None
     priority: str | None = None
     reordered: bool = False
+    hints: Hints = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=lambda: KINDS)
 
     @property
@@ -124,35 +136,74 @@ class Editor:
 
 
 def members_of(
-    document: Document, typed: Mapping[str, str], errors: Mapping[str, str], path: Path = ()
+    document: Document, typed: Mapping[str, str], errors: Mapping[str, str], hints: Hints = NO_HINTS, path: Path = ()
 ) -> list[Field | Group]:
-    """What is wrong keeps what was typed."""
+    """What is wrong keeps what was typed. What schemas know comes first, in their order, also where it is not there."""
     found: list[Field | Group] = []
-    for key, value in document.items():
-        here = (*path, key)
+    known = dict.fromkeys(one[len(path)] for one in hints if len(one) > len(path) and one[: len(path)] == path)
+    for key in known | dict.fromkeys(document):
+        here, value = (*path, key), document.get(key, MISSING)
         pointer = pointer_of(here)
-        if isinstance(value, dict) and value:
-            found.append(Group(pointer, key, members_of(value, typed, errors, here)))
+        nested = any(len(one) > len(here) and one[: len(here)] == here for one in hints)
+        if (isinstance(value, dict) and value) or (nested and (value is MISSING or value == {})):
+            inner = value if isinstance(value, dict) else {}
+            found.append(Group(pointer, key, members_of(inner, typed, errors, hints, here), value is MISSING))
         else:
-            error = errors.get(pointer, "")
-            text = typed[f"leaf:{pointer}"] if error else text_of(value)
-            found.append(Field(pointer, key, kind_of(value), text, error))
+            found.append(_field(pointer, key, value, hints.get(here), typed, errors.get(pointer, "")))
     return found
 
 
-def read_fields(document: Document, typed: Mapping[str, str]) -> tuple[Document, dict[str, str]]:
+def _field(pointer: str, key: str, value: Any, hint: Hint | None, typed: Mapping[str, str], error: str) -> Field:
+    kind = field_kind(value, hint)
+    text = typed[f"leaf:{pointer}"] if error else field_text(kind, value)
+    note, choices = (hint.note, hint.choices) if hint else ("", ())
+    if kind != "choice":
+        return Field(pointer, key, kind, text, error, note, absent=value is MISSING)
+    others = [] if value is MISSING or any(same(value, one) for one in choices) else [value]
+    options = tuple((str(json_text(one)), text_of(one)) for one in [*choices, *others])
+    return Field(pointer, key, kind, text, error, note, options, value is MISSING)
+
+
+def field_kind(value: Any, hint: Hint | None) -> str:
+    """A value that is there says itself what it is, unless its schema has choices."""
+    if hint is not None and (value is MISSING or hint.kind == "choice"):
+        return hint.kind
+    return kind_of(value)
+
+
+def field_text(kind: str, value: Any) -> str:
+    if value is MISSING:
+        return ""
+    return str(json_text(value)) if kind == "choice" else text_of(value)
+
+
+def read_fields(
+    document: Document, typed: Mapping[str, str], hints: Hints = NO_HINTS
+) -> tuple[Document, dict[str, str]]:
     """The document with what was typed, and what is wrong by pointer. An untouched leaf stays exactly as it is."""
     errors = {}
-    for path, value in leaves(document).items():
+    there = leaves(document)
+    for path, value in (dict.fromkeys(absent_paths(document, hints), MISSING) | there).items():
         pointer = pointer_of(path)
-        text = typed.get(f"leaf:{pointer}")
-        if text is None or text == text_of(value):
+        text, kind = typed.get(f"leaf:{pointer}"), field_kind(value, hints.get(path))
+        if text is None or text == field_text(kind, value):
             continue
         try:
-            document = set_at(document, path, value_of(kind_of(value), text))
+            document = set_at(document, path, value_of(kind, text))
         except ValueError as error:
             errors[pointer] = str(error)
     return document, errors
+
+
+def absent_paths(document: Document, hints: Hints) -> list[Path]:
+    """What schemas know and the document could have, but has not."""
+    there = leaves(document)
+    taken = {path for path, value in there.items() if value != {}}
+    return [
+        path
+        for path in hints
+        if get_at(document, path) is MISSING and not any(path[:length] in taken for length in range(1, len(path)))
+    ]
 
 
 def kind_of(value: Any) -> str:
@@ -178,7 +229,7 @@ def value_of(kind: str, text: str) -> Any:
         value = msgspec.json.decode(text)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(EXPECTED.get(kind, "")) from error
-    if kind_of(value) != kind and not (kind == "json" and isinstance(value, str)):
+    if kind_of(value) != kind and kind != "choice" and not (kind == "json" and isinstance(value, str)):
         raise ValueError(EXPECTED.get(kind, ""))
     return value
 
