@@ -43,7 +43,7 @@ class ArtifactController(Controller):
     async def upload_artifact(self, request: AnyRequest, edge: Edge) -> Response[Artifact]:
         """A file of any size, streamed. The same name, version and bytes again give the artifact that is there."""
         new, stored = await receive(request, edge.open_work, edge.objects)
-        async with edge.open_work() as work:
+        async with artifacts.swept_if_refused(edge.open_work, stored), edge.open_work() as work:
 
             async def create() -> Artifact:
                 return await _create(work, request, new, stored)

@@ -77,7 +77,7 @@ async def _upload(settings: Settings, file: Path, new: NewArtifact) -> Artifact:
     except BaseException:
         await incoming.discard(open_work)
         raise
-    async with open_work() as work:
+    async with artifacts.swept_if_refused(open_work, stored), open_work() as work:
         artifact, is_new = await artifacts.create(work, new, stored, OPERATOR)
         if is_new:
             await audit.record(

@@ -163,7 +163,7 @@ async def upload_artifact(
         if boundary is None:
             raise InvalidError("The form holds no file")
         new, stored = await uploading.receive(request.stream(), boundary, edge.open_work, edge.objects)
-        async with edge.open_work() as work:
+        async with artifacts.swept_if_refused(edge.open_work, stored), edge.open_work() as work:
             artifact, is_new = await artifacts.create(work, new, stored, actor.id)
             if is_new:
                 await record(work, request, actor, "artifact.upload", artifact.artifact_id, after=artifact)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from rosfit.kernel.ids import new_id
 from rosfit.kernel.paging import Page, decode_cursor, page_of
 from rosfit.kernel.ports import ObjectStore, Upload
 from rosfit.kernel.work import OpenWork, Work
 from rosfit.ota import keys, repository
-from rosfit.ota.errors import ArtifactExistsError, ArtifactInUseError, ArtifactNotFoundError, UploadBrokenError
+from rosfit.ota.errors import (
+    ArtifactExistsError,
+    ArtifactInUseError,
+    ArtifactNotFoundError,
+    SignatureInvalidError,
+    UploadBrokenError,
+)
 from rosfit.ota.models import Artifact, NewArtifact, Stored
 
 # An upload that takes longer than this is taken for broken.
@@ -49,6 +57,20 @@ class Incoming:
         await self._upload.discard()
         async with open_work() as work:
             await repository.note_unclaimed(work.connection, self._object_key, 0)
+
+
+@asynccontextmanager
+async def swept_if_refused(open_work: OpenWork, stored: Stored) -> AsyncIterator[None]:
+    """Around `create` and its commit: the bytes of what is refused go with the next sweep.
+
+    After any other error they may have become an artifact, and wait for their day.
+    """
+    try:
+        yield
+    except (ArtifactExistsError, SignatureInvalidError):
+        async with open_work() as work:
+            await repository.note_unclaimed(work.connection, stored.object_key, 0)
+        raise
 
 
 async def create(work: Work, new: NewArtifact, stored: Stored, created_by: str) -> tuple[Artifact, bool]:

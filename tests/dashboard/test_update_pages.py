@@ -216,6 +216,8 @@ async def test_an_upload_leads_on_or_says_what_is_wrong(site: Site) -> None:
     async with site.edge.open_work() as work:
         [artifact] = (await artifacts.find(work, None, None, None, 9)).items
         [entry] = (await log.find(work, {"target": artifact.artifact_id}, None, 9)).items
+        swept = await work.connection.execute("SELECT count(*) FROM unclaimed_objects WHERE discard_at > now()")
+        assert await swept.fetchone() == (0,), "what was refused is to be kept no longer"
     assert (artifact.size, entry.action) == (5, "artifact.upload")
 
 
