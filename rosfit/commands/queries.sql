@@ -8,6 +8,10 @@ INSERT INTO command_steps (command_id, number, status, detail, refused)
 SELECT %(command_id)s, coalesce(max(number), 0) + 1, %(status)s, %(detail)s, %(refused)s
 FROM command_steps WHERE command_id = %(command_id)s
 
+-- name: update_step
+UPDATE command_steps SET detail = %(detail)s
+WHERE command_id = %(command_id)s AND status = %(status)s AND refused IS NULL
+
 -- name: insert_refused_step
 -- Not when the same was told before: a device repeats its answer after a lost line.
 INSERT INTO command_steps (command_id, number, status, detail, refused)

@@ -69,6 +69,11 @@ async def insert_step(
     await connection.execute(QUERIES["insert_refused_step" if refused else "insert_step"], values)
 
 
+async def update_step(connection: Connection, command_id: str, status: Status, detail: Any) -> None:
+    values = {"command_id": command_id, "status": status, "detail": _json(detail)}
+    await connection.execute(QUERIES["update_step"], values)
+
+
 async def get_command(connection: Connection, device_id: str, command_id: str) -> Command | None:
     """With every step."""
     rows = await _all(connection, "get_command", {"device_id": device_id, "command_id": command_id})

@@ -130,6 +130,9 @@ async def take_response(work: Work, device_id: str, payload: bytes) -> None:
             work.connection, report.command_id, report.status, _detail(report), outcome.refused
         )
         return
+    if outcome.steps == (locked.status,):
+        await _progress(work, device_id, locked.command, report)
+        return
     for status in outcome.steps:
         last = status == outcome.steps[-1]
         await _apply(
@@ -194,6 +197,27 @@ async def _record(
     """Keep the step and announce it."""
     detail = _detail(report)
     await repository.insert_step(work.connection, command_id, status, detail)
+    _announce(work, device_id, command_id, command, status, detail, late=late)
+
+
+async def _progress(work: Work, device_id: str, command: str, report: Response) -> None:
+    """No step of its own: an hour of feedback would be thousands."""
+    detail = _detail(report)
+    await repository.set_status(work.connection, report.command_id, report.status, report)
+    await repository.update_step(work.connection, report.command_id, report.status, detail)
+    _announce(work, device_id, report.command_id, command, report.status, detail, late=False)
+
+
+def _announce(
+    work: Work,
+    device_id: str,
+    command_id: str,
+    command: str,
+    status: Status,
+    detail: dict[str, Any] | None,
+    *,
+    late: bool,
+) -> None:
     at = format_time(now())
     data = {"command_id": command_id, "device_id": device_id, "command": command, "status": status, "at": at}
     if late:

@@ -219,6 +219,21 @@ def test_a_response_of_another_device_changes_nothing(server: RunningServer) -> 
         until(lambda: status_of(server, "c-10", command_id) == "succeeded")
 
 
+def test_progress_is_told_each_time_and_is_one_step(server: RunningServer) -> None:
+    url = f"{server.websocket_url}?token={server.admin.token}"
+    with Device(server, "c-steps") as device, connect(url) as ws:
+        ws.recv(timeout=5)
+        ws.send(json.dumps({"type": "command", "data": {"device_id": "c-steps", "command": "go"}}))
+        request = device.asked()
+        for progress in (0.1, 0.5, 0.9):
+            device.answer(request, "in_progress", progress=progress)
+        told: list[dict[str, Any]] = []
+        while not told or told[-1].get("progress") != 0.9:
+            told.append(json.loads(ws.recv(timeout=5))["data"])
+        assert [one["progress"] for one in told if "progress" in one] == [0.1, 0.5, 0.9]
+        assert steps_of(server, "c-steps", request["command_id"]) == ["pending", "delivered", "acked", "in_progress"]
+
+
 @pytest.mark.parametrize(("said", "kept"), [(0.25, 0.25), (-3, 0.0), (17, 1.0)])
 def test_progress_stays_between_0_and_1(server: RunningServer, said: float, kept: float) -> None:
     with Device(server, f"c-progress-{kept * 100:.0f}") as device:

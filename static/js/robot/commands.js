@@ -116,10 +116,11 @@ class CommandRow {
     this.#draw();
   }
 
-  /** The database and the feed look at the clock at different moments: a step is known by what it says. */
+  /** The database and the feed look at the clock at different moments, and progress is told again and again. */
   #addStep(step) {
-    const same = (one) => one.status === step.status && one.detail?.progress === step.detail?.progress;
-    if (!this.#steps.some(same)) this.#steps.push(step);
+    const known = this.#steps.find((one) => one.status === step.status && !one.refused);
+    if (!known) this.#steps.push(step);
+    else if (step.detail) known.detail = { ...known.detail, ...step.detail };
   }
 
   async #open() {
