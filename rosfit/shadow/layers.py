@@ -44,7 +44,8 @@ log = structlog.get_logger(__name__)
 
 FLEET = "fleet"
 BATCH = 200
-PREVIEW_BATCH = 500
+# Some 30 ms of computing, in which nobody else is served.
+PREVIEW_BATCH = 200
 SAMPLE = 5
 PRIORITY_LIMIT = 1_000_000
 PRESENT = sql.SQL("d.status <> 'decommissioned'")
