@@ -44,7 +44,7 @@ log = structlog.get_logger(__name__)
 
 FLEET = "fleet"
 BATCH = 200
-# Some 30 ms of computing, in which nobody else is served.
+# Between batches others are served.
 PREVIEW_BATCH = 200
 SAMPLE = 5
 PRIORITY_LIMIT = 1_000_000
