@@ -120,12 +120,13 @@ def running(data_dir: Path, first_port: int) -> Iterator[Running]:
         mqtt_ws_port=free_port(mqtt_port + 1),
         heartbeat_timeout_s=5,
     )
-    process = start(settings)
+    running = Running(f"http://127.0.0.1:{port}", settings, start(settings))
     try:
-        yield Running(f"http://127.0.0.1:{port}", settings, process)
+        yield running
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+        # Not the one that was started above, if a test has started it anew.
+        running.process.send_signal(signal.SIGTERM)
+        running.process.communicate(timeout=20)
 
 
 def start(settings: Settings) -> subprocess.Popen[str]:
