@@ -11,7 +11,7 @@ import msgspec
 # Without a new command for this long the robot is told to stand still; the bridge decides the same by itself.
 STILL_AFTER_S = 0.5
 
-# A driver who pings is trusted for this long after the last ping.
+# A driver is trusted for this long after the last ping, or after the beginning.
 PING_WITHIN_S = 3.0
 
 # A lease that was not renewed for this long is anybody's: its process is dead.
@@ -39,14 +39,14 @@ STILL = Velocity(0.0, 0.0)
 
 
 class Stick:
-    """One driver's stick. Times are seconds of a monotonic clock."""
+    """One driver's stick, from the moment `at` on. Times are seconds of a monotonic clock."""
 
-    def __init__(self, limits: tuple[float, float] = DEFAULT_LIMITS) -> None:
+    def __init__(self, at: float, limits: tuple[float, float] = DEFAULT_LIMITS) -> None:
         self._limits = limits
         self._seq = -1
         self._times: deque[float] = deque(maxlen=MESSAGES_PER_S)
         self._moved_at: float | None = None
-        self._pinged_at: float | None = None
+        self._pinged_at = at
 
     def admits(self, at: float) -> bool:
         """Whether one more message is within the limit; whatever it says."""
@@ -79,7 +79,7 @@ class Stick:
         return False
 
     def _ping_missed(self, at: float) -> bool:
-        return self._pinged_at is not None and at - self._pinged_at > PING_WITHIN_S
+        return at - self._pinged_at > PING_WITHIN_S
 
 
 def clamped(wanted: Drive, limits: tuple[float, float]) -> Velocity:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from rosfit.commands.teleop import MESSAGES_PER_S, STILL, STILL_AFTER_S, Drive, Stick
+from rosfit.commands.teleop import MESSAGES_PER_S, PING_WITHIN_S, STILL, STILL_AFTER_S, Drive, Stick
 from tests.commands.test_commands import Device
 from tests.server import RunningServer, running_server, until
 
@@ -236,12 +236,27 @@ def test_requests_are_empty_when_nobody_drives(server: RunningServer) -> None:
             device.requests.get(timeout=STILL_AFTER_S * 2)
 
 
+@pytest.mark.parametrize("pinged_at", [None, 2.0])
+def test_three_seconds_without_a_ping_stop_the_robot_until_the_next(pinged_at: float | None) -> None:
+    held = Stick(0.0)
+    if pinged_at is not None:
+        held.ping(pinged_at)
+    last = (pinged_at or 0.0) + PING_WITHIN_S
+    assert held.drive(Drive(1, 0.5), last) is not None
+    assert not held.must_stop(last)
+    assert held.must_stop(last + 0.1)
+    assert held.drive(Drive(2, 0.5), last + 0.2) is None
+    held.ping(last + 0.3)
+    assert held.drive(Drive(3, 0.5), last + 0.4) is not None
+
+
 @given(st.lists(st.tuples(st.integers(0, 50), st.floats(-5, 5), st.floats(0, 0.3)), max_size=60))
 def test_the_stick_never_drives_on_without_a_new_command(messages: list[tuple[int, float, float]]) -> None:
     """Whatever comes: velocities are within the limits, older numbers are dropped, and zero is due in time."""
-    held, at, newest, moving_since = Stick((1.0, 2.0)), 0.0, -1, None
+    held, at, newest, moving_since = Stick(0.0, (1.0, 2.0)), 0.0, -1, None
     for seq, linear, pause in messages:
         at += pause
+        held.ping(at)
         if held.must_stop(at):
             assert moving_since is not None
             assert at - moving_since >= STILL_AFTER_S

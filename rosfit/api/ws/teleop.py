@@ -169,7 +169,7 @@ async def _take(edge: Edge, device_id: str, actor: Actor, *, take_over: bool) ->
         )
         action = "teleop.take_over" if take_over else "teleop.take"
         await audit.record(work, actor, action, device_id)
-        return lease, await _topic(work, edge, device_id), Stick(teleop.limits_of(device.metadata))
+        return lease, await _topic(work, edge, device_id), Stick(time.monotonic(), teleop.limits_of(device.metadata))
 
 
 async def _topic(work: Work, edge: Edge, device_id: str) -> str:
