@@ -48,6 +48,10 @@ class Field:
     def name(self) -> str:
         return f"leaf:{self.pointer}"
 
+    @property
+    def note_id(self) -> str:
+        return "note-" + self.pointer.replace("/", "-").replace(" ", "_")
+
 
 @dataclass(frozen=True)
 class Group:
