@@ -134,7 +134,7 @@ def examples(count: int):
 
 
 @tested.parametrize()
-@examples(6)
+@examples(4)
 def test_schemathesis(case, server, tokens):
     validate(case, server, tokens["admin"])
 

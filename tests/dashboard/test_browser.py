@@ -309,6 +309,7 @@ async def test_the_theme_is_kept(place: Place, browser: Browser, complaints: Com
     assert complaints.lines == []
 
 
+@pytest.mark.full
 async def test_a_page_comes_back_after_the_server_was_away(
     place: Place, running: Running, browser: Browser, complaints: Complaints
 ) -> None:

@@ -9,6 +9,7 @@ from tests.dashboard.browser import Complaints, chromium, new_page
 from tests.e2e.test_ros_to_page import sign_in
 
 
+@pytest.mark.full
 @pytest.mark.browser
 async def test_the_docs_page_is_whole_offline(site):
     """Every operation is listed and opens, one can be tried out, and nothing is asked for from elsewhere."""
