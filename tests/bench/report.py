@@ -56,7 +56,7 @@ def machine() -> str:
     at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return (
         f"Run of {at} on {os.cpu_count()} cores ({model}), Python {platform.python_version()}. Load average of the "
-        f"last minute before the run: {load:.1f}." + (BUSY if load > 0.5 else "")
+        f"last minute before the run: {load:.1f}." + (BUSY if load > 1 else "")
     )
 
 
