@@ -100,8 +100,9 @@ class DeploymentController(Controller):
     ) -> Page[DeviceDeployment]:
         """In the order of the waves, with the reason why a queued one waits."""
         visible = await fleet.within_reach(work, actor_of(request).reach)
+        deployment = await viewing.get(work, deployment_id)
         return await viewing.devices(
-            work, deployment_id, visible, status=status, wave=wave, cursor=cursor, limit=limit
+            work, deployment, visible, status=status, wave=wave, cursor=cursor, limit=limit
         )
 
     @get("/{deployment_id:str}/devices/{device_id:str}", opt=READ)

@@ -177,8 +177,8 @@ def status(settings: Settings, as_json: bool, deployment_id: str | None) -> None
     async def step(work: Work) -> tuple[list[Deployment], list[DeviceDeployment]]:
         if deployment_id is None:
             return (await viewing.find(work, None, None, None, 20)).items, []
-        devices = await viewing.devices(work, deployment_id, None, status=None, wave=None, cursor=None, limit=200)
-        return [await viewing.get(work, deployment_id)], devices.items
+        deployment = await viewing.get(work, deployment_id)
+        return [deployment], (await viewing.devices(work, deployment, None, limit=200)).items
 
     found, devices = run_beside(settings, step)
     if as_json:

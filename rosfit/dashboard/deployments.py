@@ -111,7 +111,7 @@ async def _board(work: Work, actor: Actor, deployment_id: str, request: AnyReque
     visible = await fleet.within_reach(work, actor.reach)
     deployment = await viewing.get(work, deployment_id, visible)
     people = await _people(work, deployment)
-    devices = await viewing.devices_of(
+    devices = await viewing.devices(
         work, deployment, visible, status=status, cursor=asked.get("cursor"), limit=DEVICES_SHOWN
     )
     failures = await repository.failures(work.connection, deployment_id, None if visible is None else list(visible))

@@ -188,6 +188,7 @@ class RedisStore:
         await self._ensure_known()
         with self._one_server():
             key = self._shadow_key(device_id, name)
+            # redis-py types SET as a bool; with `get` it answers with what was there.
             found: bytes | None = await self._redis.set(key, claim, nx=True, get=True, ex=CLAIM_TTL_S)  # type: ignore[assignment]
         # A document is an object, and a claim is not.
         return found if found is None or found.startswith(b"{") else b""

@@ -80,21 +80,6 @@ def _counted(deployment: Deployment, waves: Mapping[int, dict[str, int]]) -> Dep
 
 async def devices(
     work: Work,
-    deployment_id: str,
-    visible: Visible,
-    *,
-    status: str | None = None,
-    wave: int | None = None,
-    cursor: str | None = None,
-    limit: int = 50,
-) -> Page[DeviceDeployment]:
-    """In the order of the waves; `visible` are the devices in reach, None for all."""
-    deployment = await get(work, deployment_id)
-    return await devices_of(work, deployment, visible, status=status, wave=wave, cursor=cursor, limit=limit)
-
-
-async def devices_of(
-    work: Work,
     deployment: Deployment,
     visible: Visible,
     *,
@@ -103,7 +88,7 @@ async def devices_of(
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[DeviceDeployment]:
-    """As `devices`, for whoever has the deployment at hand."""
+    """In the order of the waves; `visible` are the devices in reach, None for all."""
     key = decode_cursor(cursor, tuple[int])
     wanted = {"deployment_id": deployment.deployment_id, "status": status, "wave": wave, "visible": _ids(visible)}
     rows = await repository.list_devices(

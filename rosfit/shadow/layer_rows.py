@@ -7,13 +7,12 @@ from typing import Any
 
 import msgspec
 from psycopg import AsyncConnection, sql
-from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from rosfit.kernel.clock import WireTime
 from rosfit.kernel.ids import new_id
 from rosfit.shadow.overlay import Layer
-from rosfit.shadow.repository import QUERIES, Key
+from rosfit.shadow.repository import QUERIES, Key, columns_of, fetch_all
 
 Connection = AsyncConnection[Any]
 
@@ -69,27 +68,21 @@ def stacked(rows: Sequence[LayerRow]) -> list[Layer]:
     return [Layer(row.desired, row.metadata) for row in sorted(rows, key=lambda row: row.order)]
 
 
-async def _all(connection: Connection, query: str, **values: Any) -> list[dict[str, Any]]:
-    cursor = connection.cursor(row_factory=dict_row)
-    return await (await cursor.execute(QUERIES[query], values)).fetchall()
-
-
 async def layers_below(connection: Connection, keys: Sequence[Key]) -> Below:
-    values = {"device_ids": [device_id for device_id, _ in keys], "names": [name for _, name in keys]}
     found = Below()
-    for row in await _all(connection, "layers_below", **values):
+    for row in await fetch_all(connection, "layers_below", **columns_of(keys)):
         found.setdefault((row["device_id"], row["name"]), []).append(msgspec.convert(row, LayerRow))
     return found
 
 
 async def list_layers(connection: Connection) -> list[Listed]:
     """From the bottom up."""
-    return msgspec.convert(await _all(connection, "list_layers"), list[Listed])
+    return msgspec.convert(await fetch_all(connection, "list_layers"), list[Listed])
 
 
 async def hold_layer(connection: Connection, group_id: str | None, name: str) -> LayerRow | None:
     """Held until the end of the transaction."""
-    rows = await _all(connection, "hold_layer", group_id=group_id, name=name)
+    rows = await fetch_all(connection, "hold_layer", group_id=group_id, name=name)
     return msgspec.convert(rows[0], LayerRow) if rows else None
 
 
@@ -135,4 +128,4 @@ async def may_look(connection: Connection) -> bool:
 
 
 async def take_refreshes(connection: Connection, limit: int) -> list[Refresh]:
-    return msgspec.convert(await _all(connection, "take_refreshes", limit=limit), list[Refresh])
+    return msgspec.convert(await fetch_all(connection, "take_refreshes", limit=limit), list[Refresh])

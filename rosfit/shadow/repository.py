@@ -28,7 +28,8 @@ class Answer(NamedTuple):
     answer: dict[str, Any]
 
 
-async def _all(connection: Connection, query: str, **values: Any) -> list[dict[str, Any]]:
+async def fetch_all(connection: Connection, query: str, **values: Any) -> list[dict[str, Any]]:
+    """The rows of one of this room's queries."""
     cursor = connection.cursor(row_factory=dict_row)
     return await (await cursor.execute(QUERIES[query], values)).fetchall()
 
@@ -36,30 +37,31 @@ async def _all(connection: Connection, query: str, **values: Any) -> list[dict[s
 async def hold_shadows(connection: Connection, keys: Iterable[Key]) -> dict[Key, Stored]:
     """The shadows, made where there are none, held until the end of the transaction; always in the same order."""
     wanted = sorted(set(keys))
-    values = _columns(wanted)
-    rows = await _all(connection, "hold_shadows", **values)
+    values = columns_of(wanted)
+    rows = await fetch_all(connection, "hold_shadows", **values)
     if len(rows) < len(wanted):
         await connection.execute(QUERIES["make_shadows"], values)
-        rows = await _all(connection, "hold_shadows", **values)
+        rows = await fetch_all(connection, "hold_shadows", **values)
     return {(row["device_id"], row["name"]): msgspec.convert(row, Stored) for row in rows}
 
 
 async def get_shadows(connection: Connection, keys: Sequence[Key]) -> dict[Key, Stored]:
     """Those that there are."""
-    rows = await _all(connection, "get_shadows", **_columns(keys))
+    rows = await fetch_all(connection, "get_shadows", **columns_of(keys))
     return {(row["device_id"], row["name"]): msgspec.convert(row, Stored) for row in rows}
 
 
-def _columns(keys: Sequence[Key]) -> dict[str, list[str]]:
+def columns_of(keys: Sequence[Key]) -> dict[str, list[str]]:
+    """Keys as the two arrays that queries take."""
     return {"device_ids": [device_id for device_id, _ in keys], "names": [name for _, name in keys]}
 
 
 async def list_names(connection: Connection, device_id: str) -> list[str]:
-    return [row["name"] for row in await _all(connection, "list_names", device_id=device_id)]
+    return [row["name"] for row in await fetch_all(connection, "list_names", device_id=device_id)]
 
 
 async def drifts(connection: Connection, device_ids: list[str]) -> list[Drift]:
-    return msgspec.convert(await _all(connection, "drifts", device_ids=device_ids), list[Drift])
+    return msgspec.convert(await fetch_all(connection, "drifts", device_ids=device_ids), list[Drift])
 
 
 async def write_shadows(connection: Connection, written: Sequence[Written]) -> None:
@@ -106,12 +108,12 @@ async def ask_delta(connection: Connection, device_id: str, name: str) -> None:
 
 async def history(connection: Connection, device_id: str, name: str, before: int | None, limit: int) -> list[Version]:
     """Newest first."""
-    rows = await _all(connection, "history", device_id=device_id, name=name, before=before, limit=limit)
+    rows = await fetch_all(connection, "history", device_id=device_id, name=name, before=before, limit=limit)
     return msgspec.convert(rows, list[Version])
 
 
 async def get_version(connection: Connection, device_id: str, name: str, version: int) -> Version | None:
-    rows = await _all(connection, "get_version", device_id=device_id, name=name, version=version)
+    rows = await fetch_all(connection, "get_version", device_id=device_id, name=name, version=version)
     return msgspec.convert(rows[0], Version) if rows else None
 
 
@@ -119,7 +121,7 @@ async def known_answers(connection: Connection, tokens: Iterable[Token]) -> dict
     wanted = sorted(set(tokens))
     device_ids, names, client_tokens = zip(*wanted, strict=True) if wanted else ((), (), ())
     values = {"device_ids": list(device_ids), "names": list(names), "client_tokens": list(client_tokens)}
-    rows = await _all(connection, "known_answers", **values) if wanted else []
+    rows = await fetch_all(connection, "known_answers", **values) if wanted else []
     return {
         (row["device_id"], row["name"], row["client_token"]): Answer(row["digest"], row["answer"]) for row in rows
     }
@@ -140,7 +142,7 @@ async def trim(connection: Connection, keep: int) -> None:
 
 
 async def lock_due(connection: Connection, limit: int) -> list[Due]:
-    return msgspec.convert(await _all(connection, "lock_due", limit=limit), list[Due])
+    return msgspec.convert(await fetch_all(connection, "lock_due", limit=limit), list[Due])
 
 
 async def told(connection: Connection, device_id: str, name: str, *, connected: bool) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 import msgspec
-from psycopg.rows import dict_row
 from psycopg.types.json import Json
 
 from rosfit.kernel.clock import WireTime
 from rosfit.shadow.delta import Document
-from rosfit.shadow.repository import QUERIES, Connection
+from rosfit.shadow.repository import QUERIES, Connection, fetch_all
 
 
 class ShadowSchema(msgspec.Struct, frozen=True):
@@ -39,24 +37,19 @@ class SchemaRow(msgspec.Struct, frozen=True):
         return f"the group {self.group}" if self.group_id else f"devices of type {self.device_type}"
 
 
-async def _all(connection: Connection, query: str, **values: Any) -> list[dict[str, Any]]:
-    cursor = connection.cursor(row_factory=dict_row)
-    return await (await cursor.execute(QUERIES[query], values)).fetchall()
-
-
 async def list_schemas(connection: Connection) -> list[ShadowSchema]:
     """Those of types, then those of groups."""
-    return msgspec.convert(await _all(connection, "list_schemas"), list[ShadowSchema])
+    return msgspec.convert(await fetch_all(connection, "list_schemas"), list[ShadowSchema])
 
 
 async def schemas_of(connection: Connection, names: Collection[str]) -> list[SchemaRow]:
     """All for these names of shadows."""
-    return msgspec.convert(await _all(connection, "schemas_of", names=list(names)), list[SchemaRow])
+    return msgspec.convert(await fetch_all(connection, "schemas_of", names=list(names)), list[SchemaRow])
 
 
 async def hold_schema(connection: Connection, target: str, name: str) -> int:
     """The version, held until the end of the transaction; 0 where there is none."""
-    rows = await _all(connection, "hold_schema", target=target, name=name)
+    rows = await fetch_all(connection, "hold_schema", target=target, name=name)
     return int(rows[0]["version"]) if rows else 0
 
 
@@ -79,5 +72,5 @@ async def delete_schema(connection: Connection, target: str, name: str) -> None:
 
 
 async def types_of(connection: Connection, device_ids: Collection[str]) -> dict[str, str]:
-    rows = await _all(connection, "types_of", device_ids=list(device_ids))
+    rows = await fetch_all(connection, "types_of", device_ids=list(device_ids))
     return {row["device_id"]: row["type"] for row in rows}
