@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
+from tests.server import ADMIN_EMAIL, RunningServer
+from tests.server import PASSWORD as ADMIN_PASSWORD
+
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = [
     "--no-sandbox",
@@ -84,3 +87,14 @@ async def sign_in(page: Page, base: str) -> None:
     await page.get_by_label("Password").fill(PASSWORD)
     await page.get_by_role("button", name="Sign in").click()
     await page.wait_for_url(f"{base}/")
+
+
+async def signed_in(server: RunningServer, browser: Browser, complaints: Complaints, path: str, **look: bool) -> Page:
+    """The admin's page at `path`."""
+    page = await new_page(browser, complaints, **look)
+    await page.goto(f"{server.url}/sign-in?next={path}")
+    await page.get_by_label("E-mail").fill(ADMIN_EMAIL)
+    await page.get_by_label("Password").fill(ADMIN_PASSWORD)
+    await page.get_by_role("button", name="Sign in").click()
+    await page.wait_for_url(f"{server.url}{path}")
+    return page

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from litestar import Litestar
 from litestar.di import Provide
+from playwright.async_api import Browser
 from psycopg import sql
 
 from rosfit.accounts import audit
@@ -45,6 +46,7 @@ from rosfit.settings import Settings
 from rosfit.shadow.hot import HotShadows
 from rosfit.supervisor import Endpoints, Supervisor
 from rosfit.wiring import work_opener
+from tests.dashboard.browser import Complaints, chromium
 
 BASE = "http://rosfit.test"
 
@@ -262,3 +264,14 @@ def request_for_bot() -> str:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bot")])
     request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
     return request.public_bytes(serialization.Encoding.PEM).decode()
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def complaints() -> Complaints:
+    return Complaints()

@@ -72,17 +72,6 @@ def place(running: Running) -> Place:
     return Place(running.base, running.settings.mqtt_port, asyncio.run(first_account()))
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def complaints() -> Complaints:
-    return Complaints()
-
-
 class Robot:
     def __init__(self, client: aiomqtt.Client, device_id: str) -> None:
         self._client = client

@@ -6,7 +6,7 @@ import asyncio
 import json
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.commands.test_commands import Device
-from tests.dashboard.browser import DESK, PHONE, Complaints, chromium, new_page
+from tests.dashboard.browser import DESK, PHONE, Complaints, new_page
 from tests.server import ADMIN_EMAIL, PASSWORD, RunningServer, running_server
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
@@ -56,17 +56,6 @@ OFFERS = {
 def server() -> Iterator[RunningServer]:
     with running_server(ROSFIT_RATE_LIMIT_PER_S="100000") as running:
         yield running
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def complaints() -> Complaints:
-    return Complaints()
 
 
 class Answering:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, expect
 
 from tests.commands.test_commands import Device
-from tests.dashboard.browser import Complaints, chromium, new_page
-from tests.server import ADMIN_EMAIL, PASSWORD, RunningServer, running_server
+from tests.dashboard.browser import Complaints, signed_in
+from tests.server import RunningServer, running_server
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 
@@ -18,27 +18,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 def server() -> Iterator[RunningServer]:
     with running_server(ROSFIT_RATE_LIMIT_PER_S="100000") as running:
         yield running
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def complaints() -> Complaints:
-    return Complaints()
-
-
-async def signed_in(server: RunningServer, browser: Browser, complaints: Complaints, path: str) -> Page:
-    page = await new_page(browser, complaints)
-    await page.goto(f"{server.url}/sign-in?next={path}")
-    await page.get_by_label("E-mail").fill(ADMIN_EMAIL)
-    await page.get_by_label("Password").fill(PASSWORD)
-    await page.get_by_role("button", name="Sign in").click()
-    await page.wait_for_url(f"{server.url}{path}")
-    return page
 
 
 def desire(server: RunningServer, device_id: str, state: object) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from tests.dashboard.browser import Complaints, chromium, new_page
+from tests.dashboard.browser import Complaints, signed_in
 from tests.e2e.site import Site as Stores
 from tests.ota.conftest import Site
 from tests.ota.test_simulated_fleet import simulated
-from tests.server import ADMIN_EMAIL, PASSWORD, RunningServer, running_server, until
+from tests.server import RunningServer, running_server, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
 
@@ -25,27 +25,6 @@ PICTURES = os.environ.get("ROSFIT_PICTURES")
 def server() -> Iterator[RunningServer]:
     with running_server(ROSFIT_RATE_LIMIT_PER_S="100000") as running:
         yield running
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def complaints() -> Complaints:
-    return Complaints()
-
-
-async def signed_in(server: RunningServer, browser: Browser, complaints: Complaints, path: str, **look: bool) -> Page:
-    page = await new_page(browser, complaints, **look)
-    await page.goto(f"{server.url}/sign-in?next={path}")
-    await page.get_by_label("E-mail").fill(ADMIN_EMAIL)
-    await page.get_by_label("Password").fill(PASSWORD)
-    await page.get_by_role("button", name="Sign in").click()
-    await page.wait_for_url(f"{server.url}{path}")
-    return page
 
 
 async def picture(page: Page, name: str) -> None:
