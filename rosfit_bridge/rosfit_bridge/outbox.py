@@ -174,6 +174,14 @@ class Outbox:
         self.done = [r for r in self.done if r.id not in gone]
         self._counters.dropped_spool += len(gone) - len(inflight)
 
+    def disk_lost(self, rows: int) -> None:
+        """Everything on disk is gone, `rows` of them; what memory holds as well is not."""
+        self._counters.dropped_spool += max(0, rows - len(self._on_disk) - len(self.done))
+        self._on_disk.clear()
+        self.done.clear()
+        self._loaded_to = self._disk_to
+        self._settle()
+
     def _finish(self, row: Row) -> None:
         if row.id in self._on_disk:
             self._on_disk.discard(row.id)

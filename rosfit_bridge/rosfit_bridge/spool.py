@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
-import logging
-import os
 import sqlite3
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from rosfit_bridge.database import open_or_begin_anew, set_aside
 from rosfit_bridge.envelope import Outgoing
-
-log = logging.getLogger(__name__)
 
 # Before this the clock of a robot without a battery had not been set: such rows have no age to speak of.
 _CLOCK_SET = 1_577_836_800.0
@@ -53,10 +48,7 @@ class Spool:
     def __init__(self, path: Path, max_bytes: int, max_age_s: float) -> None:
         self.path, self._max_bytes, self._max_age_s = path, max_bytes, max_age_s
         self._lock = _lock(path)
-        try:
-            self._db = _open(path)
-        except sqlite3.DatabaseError as error:
-            self._db = _open(_set_aside(path, error))
+        self._db = _open(path)
         row = self._db.execute("SELECT count(*), coalesce(sum(size), 0), coalesce(max(id), 0) FROM sample").fetchone()
         self.count, self.bytes, self.last_id = row
 
@@ -122,25 +114,30 @@ class Spool:
         """Gives pages freed by a worked-off backlog back to the file system."""
         self._db.execute("PRAGMA incremental_vacuum").fetchall()
 
+    def begin_anew(self, error: sqlite3.DatabaseError) -> int:
+        """The file was damaged under way: another one from now on. How many rows went with it."""
+        # A closed one was set aside before, and the disk had no room for another.
+        if not isinstance(error, sqlite3.ProgrammingError):
+            self._db.close()
+            set_aside(self.path, error)
+        self._db = _open(self.path)
+        lost, self.count, self.bytes = self.count, 0, 0
+        return lost
+
     def close(self) -> None:
         self._db.close()
         self._lock.close()
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, check_same_thread=False, timeout=5.0)
+    probe = "SELECT count(*), sum(size) FROM sample"
     try:
-        db.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        db.execute("PRAGMA journal_mode=WAL")
-        # A killed process loses nothing with NORMAL; only a power cut may take the last commits.
-        db.execute("PRAGMA synchronous=NORMAL")
-        db.execute(f"PRAGMA journal_size_limit={4 * 1024 * 1024}")
-        db.execute(_SCHEMA)
-        db.execute("SELECT count(*), sum(size) FROM sample").fetchone()
-    except sqlite3.DatabaseError:
-        db.close()
-        raise
-    return db
+        # auto_vacuum only takes when it is set before the first table is made.
+        return open_or_begin_anew(
+            path, _SCHEMA, probe, "auto_vacuum=INCREMENTAL", f"journal_size_limit={4 * 1024 * 1024}"
+        )
+    except (sqlite3.Error, OSError) as error:
+        raise SpoolError(f"cannot use the spool {path}: {error}; set bridge.spool.path") from error
 
 
 def _lock(path: Path) -> IO[str]:
@@ -157,16 +154,3 @@ def _lock(path: Path) -> IO[str]:
             f"another bridge is using the spool {path}; stop it, or give this one its own bridge.spool.path"
         ) from error
     return handle
-
-
-def _set_aside(path: Path, error: sqlite3.DatabaseError) -> Path:
-    """A damaged file must not keep the robot silent; it is kept for whoever wants to look."""
-    if isinstance(error, sqlite3.OperationalError) and not path.exists():
-        raise SpoolError(f"cannot create the spool {path}: {error}; set bridge.spool.path") from error
-    aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
-    os.replace(path, aside)
-    for suffix in ("-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{path}{suffix}")
-    log.error("the spool %s is damaged (%s); moved to %s, starting an empty one", path, error, aside.name)
-    return path

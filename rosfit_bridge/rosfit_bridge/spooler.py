@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from rosfit_bridge.counters import Counters
 from rosfit_bridge.outbox import Batch, Outbox
-from rosfit_bridge.spool import Row, Spool
+from rosfit_bridge.spool import Row, Spool, SpoolError
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +86,20 @@ class Spooler:
             self._load_more()
             self._trim()
             self._recovered()
-        except sqlite3.Error as error:
+        except sqlite3.OperationalError as error:
             self._failed(error)
+        except sqlite3.DatabaseError as error:
+            self._begin_anew(error)
+
+    def _begin_anew(self, error: sqlite3.DatabaseError) -> None:
+        """Waiting does not mend a damaged file: what memory holds goes on without it."""
+        try:
+            lost = self.spool.begin_anew(error)
+        except (SpoolError, OSError) as reason:
+            return self._failed(reason)
+        with self._lock:
+            self._outbox.disk_lost(lost)
+        return self._on_loaded()
 
     def _flush(self, *, everything: bool = False) -> None:
         with self._lock:
@@ -136,7 +148,7 @@ class Spooler:
             with self._lock:
                 self._outbox.trimmed(ids)
 
-    def _failed(self, error: sqlite3.Error) -> None:
+    def _failed(self, error: Exception) -> None:
         if not self._failing:
             log.error("cannot write the spool %s: %s; samples wait in memory until it works", self.spool.path, error)
         self._failing = True

@@ -71,6 +71,14 @@ def test_a_damaged_ledger_is_set_aside(tmp_path):
     assert list(tmp_path.glob("x.damaged-*"))
 
 
+def test_a_ledger_that_is_not_to_blame_stays_where_it_is(tmp_path):
+    """Set aside it would forget what was done, and a redelivered command would run again."""
+    (tmp_path / "x").mkdir()
+    with pytest.raises(LedgerError, match=r"bridge\.commands\.path"):
+        Ledger(tmp_path / "x", 100)
+    assert not list(tmp_path.glob("*damaged*"))
+
+
 def test_a_ledger_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LedgerError, match=r"bridge\.commands\.path"):

@@ -269,6 +269,43 @@ def test_a_damaged_spool_is_set_aside(tmp_path):
     spool.close()
 
 
+def test_what_is_no_fault_of_the_file_leaves_it_where_it_is(tmp_path):
+    """A folder stands for a full disk, a missing right or another process, which SQLite tells the same way."""
+    (tmp_path / "spool").mkdir()
+    with pytest.raises(SpoolError, match=r"cannot use the spool .*; set bridge.spool.path"):
+        open_spool(tmp_path)
+    assert not list(tmp_path.glob("*damaged*"))
+
+
+def test_a_spool_that_is_damaged_under_way_does_not_hold_up_what_comes_after(tmp_path):
+    spool = open_spool(tmp_path)
+    spool.append([Row(n, time.time(), message(n, 20_000)) for n in range(1, 21)])
+    spool.close()
+    spool = open_spool(tmp_path)
+    with (tmp_path / "spool").open("r+b") as file:
+        file.seek(8192)
+        file.write(b"\xff" * 350_000)
+    lock, counters, sent = threading.RLock(), Counters(), []
+    outbox = Outbox(counters, 10, spool.last_id)
+
+    def send() -> None:
+        with lock:
+            while (row := outbox.next()) is not None:
+                sent.append(number(row))
+                outbox.sent(len(sent))
+                outbox.acknowledged(len(sent))
+
+    spooler = Spooler(spool, outbox, lock, counters, 0.02, send)
+    spooler.start()
+    with lock:
+        outbox.put(message(99), time.time())
+    spooler.nudge()
+    wait_until(lambda: sent[-1:] == [99])
+    spooler.close()
+    assert list(tmp_path.glob("spool.damaged-*"))
+    assert len(sent) - 1 + counters.dropped_spool == 20
+
+
 def test_a_folder_that_cannot_be_made_is_an_error_with_advice(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SpoolError, match=r"cannot write the spool .*; set bridge.spool.path"):

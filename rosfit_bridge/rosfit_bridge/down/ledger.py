@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rosfit_bridge.database import open_or_begin_anew
+
 Answer = dict[str, Any]
 
 _SCHEMA = """
@@ -18,6 +20,7 @@ CREATE TABLE IF NOT EXISTS command (
     taken_at REAL NOT NULL, answer TEXT, sent INTEGER NOT NULL DEFAULT 0
 )
 """
+_PROBE = "SELECT number, command_id, correlation_id, command, taken_at, answer, sent FROM command LIMIT 1"
 # Between two looks at how many rows there are.
 _TRIM_EVERY = 100
 
@@ -45,14 +48,8 @@ class Ledger:
         self._since_trim = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = _open(path)
-        except sqlite3.DatabaseError:
-            try:
-                path.replace(f"{path}.damaged-{int(time.time())}")
-                self._db = _open(path)
-            except (sqlite3.Error, OSError) as error:
-                raise _unusable(path, error) from error
-        except OSError as error:
+            self._db = open_or_begin_anew(path, _SCHEMA, _PROBE)
+        except (sqlite3.Error, OSError) as error:
             raise _unusable(path, error) from error
 
     def begin(self, command_id: str, correlation_id: str | None, command: str) -> Entry | None:
@@ -102,20 +99,6 @@ class Ledger:
             "DELETE FROM command WHERE answer IS NOT NULL AND number <= (SELECT max(number) FROM command) - ?",
             (self._remember,),
         )
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, check_same_thread=False, timeout=5.0)
-    try:
-        db.execute("PRAGMA journal_mode=WAL")
-        # A killed process loses nothing with NORMAL, and the thread that reads the network never waits for the disk.
-        db.execute("PRAGMA synchronous=NORMAL")
-        db.execute(_SCHEMA)
-        db.execute("SELECT number, command_id, correlation_id, command, taken_at, answer, sent FROM command LIMIT 1")
-    except sqlite3.DatabaseError:
-        db.close()
-        raise
-    return db
 
 
 def _unusable(path: Path, error: Exception) -> LedgerError:
