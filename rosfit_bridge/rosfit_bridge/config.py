@@ -6,6 +6,7 @@ The reference in docs/bridge.md is checked against `ROOT` by a test.
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from rosfit_bridge.config_shadow import SHADOW, Shadow
 from rosfit_bridge.located import ConfigError, Loader, Located
 from rosfit_bridge.schema import (
     DEVICE_ID,
+    HOST,
     REQUIRED,
     ROS_NAME,
     WEB_ADDRESS,
@@ -27,6 +29,7 @@ from rosfit_bridge.schema import (
     Section,
     any_path,
     boolean,
+    ca_file,
     checked,
     choice,
     file_path,
@@ -37,6 +40,7 @@ from rosfit_bridge.schema import (
     optional,
     ros_type,
     secret,
+    secret_file,
     text,
 )
 
@@ -244,6 +248,20 @@ def _protocol(at: Located, _: Context) -> str:
 def _check_tls(at: Located, context: Context, values: dict[str, Any]) -> None:
     if (values["client_cert"] is None) != (values["client_key"] is None):
         context.report(at.line, at.path, "client_cert and client_key go together; one is missing")
+    elif values["client_cert"] is not None:
+        _check_pair(at.value["client_cert"], context, values["client_cert"], values["client_key"])
+    if "enabled" not in at.value and any(values[name] is not None for name in ("ca_cert", "client_cert", "pin_sha256")):
+        message = "missing; with true the connection is encrypted, with false the rest of this section is not used"
+        context.report(at.line, f"{at.path}.enabled", message)
+
+
+def _check_pair(at: Located, context: Context, certificate: Path, key: Path) -> None:
+    try:
+        # With a password of our own, as OpenSSL would ask the terminal for one.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password="")
+    except OSError as error:
+        message = f"client_cert and client_key cannot be used together ({error}); PEM files, the key without a password"
+        context.report(at.line, at.path, message)
 
 
 def _check_auth(at: Located, context: Context, values: dict[str, Any]) -> None:
@@ -276,7 +294,7 @@ TLS = Section(
     Tls,
     {
         "enabled": Key(boolean, False),
-        "ca_cert": Key(file_path, None),
+        "ca_cert": Key(ca_file, None),
         "client_cert": Key(file_path, None),
         "client_key": Key(file_path, None),
         "verify_hostname": Key(boolean, True),
@@ -290,9 +308,9 @@ AUTH = Section(
         "method": Key(choice("token", "certificate", "username")),
         "username": Key(secret, None),
         "password": Key(secret, None),
-        "password_file": Key(file_path, None),
+        "password_file": Key(secret_file, None),
         "token": Key(secret, None),
-        "token_file": Key(file_path, None),
+        "token_file": Key(secret_file, None),
     },
     also=_check_auth,
 )
@@ -304,7 +322,7 @@ RECONNECT = Section(
 CONNECTION = Section(
     Connection,
     {
-        "host": Key(text),
+        "host": Key(matching(HOST, "a name or an address, without mqtt:// before it")),
         "port": Key(integer(1, 65535), None),
         "transport": Key(choice("tcp", "websocket"), "tcp"),
         "path": Key(text, "/mqtt"),
@@ -358,7 +376,7 @@ BRIDGE = Section(
         "spool": Key(SPOOL, SPOOL.defaults()),
         "limits": Key(LIMITS, LIMITS.defaults()),
     },
-    also=down.check_commands,
+    also=down.check_bridge,
 )
 ROSOUT = Section(
     Rosout,

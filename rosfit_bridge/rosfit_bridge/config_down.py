@@ -97,7 +97,17 @@ def _down_suffix(at: Located, context: Context) -> str:
     return suffix
 
 
-def check_commands(at: Located, context: Context, values: dict[str, Any]) -> None:
+def check_bridge(at: Located, context: Context, values: dict[str, Any]) -> None:
+    _check_commands(at, context, values)
+    first: dict[tuple[str, str], Subscribe] = {}
+    for index, entry in enumerate(values["subscribe"]):
+        earlier = first.setdefault((entry.mqtt_suffix, entry.ros_topic), entry)
+        if earlier is not entry:
+            message = f"duplicate: {entry.mqtt_suffix} already goes to {entry.ros_topic}, by line {earlier.line}"
+            context.report(entry.line, f"{at.path}.subscribe[{index}]", message)
+
+
+def _check_commands(at: Located, context: Context, values: dict[str, Any]) -> None:
     """A command has one meaning: no name twice in services and actions together, and none of the bridge's own."""
     first: dict[str, Any] = {}
     for section in ("services", "actions"):

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from rosfit_bridge.located import Located
+from rosfit_bridge.ota.errors import RejectedError
+from rosfit_bridge.ota.verify import public_key
 from rosfit_bridge.schema import (
     ROS_NAME,
     Context,
     Key,
+    MistakeError,
     Section,
     any_path,
     boolean,
@@ -83,6 +86,8 @@ class Ota:
 
 
 def _scalar(at: Located, _: Context) -> Any:
+    if isinstance(at.value, (list, dict)):
+        raise MistakeError("expected a number, text, true or false")
     return at.value
 
 
@@ -111,6 +116,15 @@ def _check_ota(at: Located, context: Context, values: dict[str, Any]) -> None:
     if values["enabled"] and values["require_signature"] and not values["public_keys"]:
         message = "missing; name the fleet's update keys, or set require_signature: false to install what is not signed"
         context.report(at.line, f"{at.path}.public_keys", message)
+
+
+def _key_file(at: Located, context: Context) -> Path:
+    path = file_path(at, context)
+    try:
+        public_key(path)
+    except RejectedError as error:
+        raise MistakeError(str(error)) from error
+    return path
 
 
 _NAME = matching(ROS_NAME, "a ROS name such as /odom")
@@ -161,7 +175,7 @@ OTA = Section(
         "folder": Key(any_path, None),
         "device_type": Key(text, None),
         "names": Key(_WORDS, ("*",)),
-        "public_keys": Key(list_of(file_path), ()),
+        "public_keys": Key(list_of(_key_file), ()),
         "require_signature": Key(boolean, True),
         "allow_downgrade": Key(boolean, False),
         "max_mb": Key(number(0.001, 1_000_000), 2048.0),

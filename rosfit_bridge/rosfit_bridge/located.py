@@ -59,11 +59,10 @@ class Loader:
     def load(self, text: str) -> Located:
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)
-        except yaml.YAMLError as error:
-            self.problems.append(_syntax_problem(error))
-            return Located({}, 0, "")
-        try:
             return Located({}, 0, "") if root is None else self._locate(root, "")
+        except yaml.YAMLError as error:
+            self.problems.append(_syntax_problem(error, text))
+            return Located({}, 0, "")
         except RecursionError:
             self.problems.append(Problem(0, "", "an alias refers to itself, or the nesting is too deep"))
             return Located({}, 0, "")
@@ -82,7 +81,11 @@ class Loader:
         values: dict[str, Located] = {}
         lines: dict[str, int] = {}
         for key_node, value_node in node.value:
-            key, line = str(key_node.value), key_node.start_mark.line + 1
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._report(line, path, "a key is text, not a list or a mapping")
+                continue
+            key = key_node.value
             child_path = f"{path}.{key}" if path else key
             if key in values:
                 self._report(line, child_path, f"duplicate key, already given on line {lines[key]}")
@@ -117,7 +120,13 @@ class Loader:
         self.problems.append(Problem(line, path, message))
 
 
-def _syntax_problem(error: yaml.YAMLError) -> Problem:
+def _syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        return Problem(line, "", f"not valid YAML: the character #x{error.character:04x} may not be in it")
     mark = getattr(error, "problem_mark", None)
-    reason = getattr(error, "problem", None) or str(error)
-    return Problem(mark.line + 1 if mark else 0, "", f"not valid YAML: {reason}")
+    if mark is None:
+        return Problem(0, "", f"not valid YAML: {error}")
+    unquoted = "${" in text.splitlines()[mark.line] if mark.line < len(text.splitlines()) else False
+    hint = '; within { } a variable needs quotes: "${NAME}"' if unquoted else ""
+    return Problem(mark.line + 1, "", f"not valid YAML: {getattr(error, 'problem', None) or error}{hint}")

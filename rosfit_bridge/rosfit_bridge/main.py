@@ -6,6 +6,7 @@ import argparse
 import logging
 import signal
 import ssl
+import stat
 import sys
 import threading
 from collections.abc import Callable
@@ -30,6 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     if argv[:1] == ["enrol"]:
         return enrol.main(_without_ros_args(argv[1:]))
     options = _options(argv)
+    stop = threading.Event()
+    if not options.check:
+        _stop_by_signal(stop)
     try:
         settings = _checked(options.config)
         _set_up_logging(settings.logging.level)
@@ -39,50 +43,19 @@ def main(argv: list[str] | None = None) -> int:
     except ImportError as error:
         print(f"ROS 2 is not here ({error}): source its setup.bash, or install rclpy, first", file=sys.stderr)
         return FAILED
+    _warn_of_open_secrets(settings)
     if options.check:
         print(f"{options.config}: ok")
         return DONE
-    return _run(settings, argv, options.config)
+    return _run(settings, argv, options.config, stop)
 
 
 def _checked(path: Path) -> Config:
     settings = config.load(path)
+    from rosfit_bridge.config_types import check_types  # what it imports comes with ROS
+
     check_types(settings, str(path))
     return settings
-
-
-def check_types(settings: Config, file: str) -> None:
-    """Every message, service and action type must be installed. Raises `ConfigError` with file, line and key."""
-    from rosfit_bridge.convert.bounds import UnknownFieldError, bounds_of
-    from rosfit_bridge.convert.shape import UnknownTypeError, load_class, shape_of
-
-    problems = []
-    for section, key in (
-        ("publish", "msg_type"),
-        ("subscribe", "msg_type"),
-        ("services", "srv_type"),
-        ("actions", "action_type"),
-    ):
-        for index, entry in enumerate(getattr(settings.bridge, section)):
-            try:
-                found = load_class(getattr(entry, key))
-                if key == "msg_type":
-                    shape_of(found)
-                if section == "subscribe":
-                    bounds_of(shape_of(found), entry.limits, entry.slew)
-            except UnknownFieldError as error:
-                path = f"bridge.subscribe[{index}]"
-                problems += config.problem(file, entry.line, path, str(error)).problems
-            except UnknownTypeError as error:
-                path = f"bridge.{section}[{index}].{key}"
-                problems += config.problem(file, entry.line, path, str(error)).problems
-    for line, path, name in _optional_types(settings):
-        try:
-            load_class(name)
-        except UnknownTypeError as error:
-            problems += config.problem(file, line, path, str(error)).problems
-    if problems:
-        raise ConfigError(file, problems)
 
 
 def _options(argv: list[str]) -> Any:
@@ -112,10 +85,23 @@ def _set_up_logging(level: str) -> None:
     )
 
 
-def _run(settings: Config, argv: list[str], path: Path) -> int:
-    stop = threading.Event()
+def _warn_of_open_secrets(settings: Config) -> None:
+    auth, tls = settings.connection.auth, settings.connection.tls
+    files = {"tls.client_key": tls.client_key}
+    if auth is not None:
+        files |= {"auth.token_file": auth.token_file, "auth.password_file": auth.password_file}
+    for key, file in files.items():
+        if file is not None and file.stat().st_mode & stat.S_IROTH:
+            log.warning("connection.%s: everybody on this computer can read %s; chmod 600 it", key, file)
+
+
+def _stop_by_signal(stop: threading.Event) -> None:
+    """Before the second that importing ROS takes, so that a stop within it is one, too."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+
+
+def _run(settings: Config, argv: list[str], path: Path, stop: threading.Event) -> int:
     try:
         uplink = Uplink(settings)
         renewal = renewal_of(settings)
@@ -131,18 +117,6 @@ def _run(settings: Config, argv: list[str], path: Path) -> int:
         if renewal is not None:
             renewal.close()
         uplink.close()
-
-
-def _optional_types(settings: Config) -> list[tuple[int, str, str]]:
-    """Line, path and name of the types in the sections that are switched off by default."""
-    named = [("ota.gate", entry, index, "msg_type") for index, entry in enumerate(settings.ota.gate)]
-    for index, entry in enumerate(settings.shadow.map):
-        named += [("shadow.map", entry, index, key) for key in ("msg_type", "srv_type", "report_type")]
-    return [
-        (entry.line, f"{section}[{index}].{key}", name)
-        for section, entry, index, key in named
-        if (name := getattr(entry, key)) is not None
-    ]
 
 
 def _others(settings: Config, uplink: Uplink, context: Any) -> list[Any]:
@@ -168,7 +142,11 @@ def _turn(
     from rosfit_bridge.node.down_node import DownNode
 
     context = Context()
-    context.init(args=argv)  # unlike rclpy.init, without signal handlers of its own
+    try:
+        context.init(args=argv)  # unlike rclpy.init, without signal handlers of its own
+    except RuntimeError as error:
+        log.error("--ros-args: %s", str(error).partition(", at ")[0])
+        return USAGE
     bridge = BridgeNode(settings, uplink, context)
     spinner = Spinner(bridge.node, context, on_end=stop.set)
     spinner.start()
@@ -181,9 +159,9 @@ def _turn(
     try:
         stop.wait()
     finally:
+        down.close()  # first, as zero velocity must not wait for the others
         for other in others:
             other.close()
-        down.close()
         spinner.stop()
         bridge.close()
         context.try_shutdown()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,13 @@ from rosfit_bridge.located import Located, Problem
 
 REQUIRED: Any = object()
 
-DEVICE_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
-WEB_ADDRESS = re.compile(r"^https?://[^/\s]+(/\S*)?$")
-ROS_NAME = re.compile(r"^/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*$")
-ROS_TYPE = re.compile(r"^([a-z][a-z0-9_]*)/(?:(msg|srv|action)/)?([A-Z][A-Za-z0-9_]*)$")
+DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+WEB_ADDRESS = re.compile(r"https?://[^/\s]+(/\S*)?")
+HOST = re.compile(r"[^\s/@]+")
+# ROS takes 247 characters, of which an action's own topics need 20.
+ROS_NAME = re.compile(r"(?=.{1,200}\Z)/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
+ROS_TYPE = re.compile(r"([a-z][a-z0-9_]*)/(?:(msg|srv|action)/)?([A-Z][A-Za-z0-9_]*)")
+_SHOWN = 100
 
 
 class MistakeError(Exception):
@@ -48,7 +52,7 @@ def shown(value: Any) -> str:
         return "a mapping"
     if isinstance(value, list):
         return "a list"
-    return "nothing" if value is None else repr(value)
+    return "nothing" if value is None else repr(value)[:_SHOWN]
 
 
 def text(at: Located, _: Context) -> str:
@@ -105,10 +109,13 @@ def optional(inner: Check) -> Check:
 
 
 def matching(pattern: re.Pattern[str], expected: str) -> Check:
+    """As written: 42 is a device id, and `on` a ROS topic."""
+
     def check(at: Located, _: Context) -> str:
-        if not isinstance(at.value, str) or not pattern.match(at.value):
+        written = None if at.value is None else at.text
+        if written is None or not pattern.fullmatch(written):
             raise MistakeError(f"expected {expected}, got {shown(at.value)}")
-        return at.value
+        return written
 
     return check
 
@@ -117,7 +124,7 @@ def ros_type(kind: str, example: str) -> Check:
     """`pkg/Type` or `pkg/<kind>/Type`; the answer is always the long form."""
 
     def check(at: Located, _: Context) -> str:
-        match = ROS_TYPE.match(at.value) if isinstance(at.value, str) else None
+        match = ROS_TYPE.fullmatch(at.value) if isinstance(at.value, str) else None
         if match is None or match.group(2) not in (None, kind):
             raise MistakeError(f"expected a type such as {example}, got {shown(at.value)}")
         return f"{match.group(1)}/{kind}/{match.group(3)}"
@@ -129,6 +136,26 @@ def file_path(at: Located, context: Context) -> Path:
     path = any_path(at, context)
     if not path.is_file():
         raise MistakeError(f"there is no file {path}")
+    return path
+
+
+def secret_file(at: Located, context: Context) -> Path:
+    path = file_path(at, context)
+    try:
+        written = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MistakeError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not text'}") from error
+    if not written:
+        raise MistakeError(f"there is nothing in {path}")
+    return path
+
+
+def ca_file(at: Located, context: Context) -> Path:
+    path = file_path(at, context)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except OSError as error:
+        raise MistakeError(f"no certificate in PEM form can be read from {path} ({error})") from error
     return path
 
 

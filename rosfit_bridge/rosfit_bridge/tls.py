@@ -27,7 +27,7 @@ def context(tls: Tls) -> ssl.SSLContext:
     else:
         made.load_default_certs()
     if tls.client_cert and tls.client_key:
-        made.load_cert_chain(str(tls.client_cert), str(tls.client_key))
+        made.load_cert_chain(str(tls.client_cert), str(tls.client_key), password="")
     if tls.pin_sha256:
         made.sslsocket_class = _pinned(tls.pin_sha256)
     return made

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MAX_STREAM_SEGMENTS = 8
+# As the server takes them.
+MAX_SUFFIX_LENGTH = 512
 HEARTBEAT_SUFFIX = "telemetry/status"
 LOG_SUFFIX = "log"
 STATUS_SUFFIX = "status"
@@ -67,8 +69,10 @@ def problem_of_down_suffix(suffix: str) -> str | None:
 
 def _problem(suffix: str, heads: dict[str, tuple[int, int | None]], expected: str) -> str | None:
     parts = suffix.split("/")
-    if any(c in suffix for c in "+#$\0") or "" in parts:
+    if any(c in suffix for c in "+#$") or "" in parts:
         return f"{expected}, without +, #, $ and empty parts; got {suffix!r}"
+    if not suffix.isprintable() or len(suffix) > MAX_SUFFIX_LENGTH:
+        return f"at most {MAX_SUFFIX_LENGTH} characters that can be printed; got {suffix[:100]!r}"
     least, most = heads.get(parts[0], (0, 0))
     if len(parts) < least or (most is not None and len(parts) > most):
         return f"{expected}; got {suffix!r}"

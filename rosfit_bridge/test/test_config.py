@@ -1,5 +1,6 @@
 """A mistake in the file is an error that names the key and the line."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import yaml
 
 from rosfit_bridge import config
 from rosfit_bridge.config_down import Subscribe
+from rosfit_bridge.config_types import check_types
 from rosfit_bridge.schema import Section
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "config" / "rosfit-bridge.yaml"
@@ -154,6 +156,54 @@ bridge:
         ),
         (
             "host: broker.example",
+            "host: b\n  tls: {enabled: true, ca_cert: ca.pem}",
+            "bridge.yaml:4: connection.tls.ca_cert: no certificate in PEM form can be read from {folder}/ca.pem (…)",
+        ),
+        (
+            "host: broker.example",
+            f"host: b\n  tls: {{pin_sha256: {'a' * 64}}}",
+            "bridge.yaml:4: connection.tls.enabled: missing; with true the connection is encrypted, "
+            "with false the rest of this section is not used",
+        ),
+        (
+            "host: broker.example",
+            "host: mqtt://b:1883",
+            "bridge.yaml:3: connection.host: expected a name or an address, without mqtt:// before it, "
+            "got 'mqtt://b:1883'",
+        ),
+        (
+            "host: broker.example",
+            "host: b\n  auth: {method: token, token_file: empty}",
+            "bridge.yaml:4: connection.auth.token_file: there is nothing in {folder}/empty",
+        ),
+        (
+            "host: broker.example",
+            "host: b\n  auth: {method: token, token: ${TOKEN}}",
+            "bridge.yaml:4: not valid YAML: expected ',' or '}', but got '{'; within { } a variable needs quotes: "
+            '"${NAME}"',
+        ),
+        (
+            "bot-01",
+            '"bot-01\\n"',
+            "bridge.yaml:1: rosfit.device_id: expected letters, digits, - and _ (1 to 64, no - or _ first), "
+            "got 'bot-01\\n'",
+        ),
+        (
+            "telemetry/odom",
+            '"telemetry/a\\tb"',
+            "bridge.yaml:7: bridge.publish[0].mqtt_suffix: at most 512 characters that can be printed; "
+            "got 'telemetry/a\\tb'",
+        ),
+        ("bot-01", "bot-\0", "bridge.yaml:1: not valid YAML: the character #x0000 may not be in it"),
+        ("bridge:", "? [a]\n: b\nbridge:", "bridge.yaml:4: a key is text, not a list or a mapping"),
+        (
+            "bridge:",
+            "bridge:\n  subscribe:\n"
+            "    - &go {mqtt_suffix: cmd/go, ros_topic: /go, msg_type: std_msgs/Bool}\n    - *go",
+            "bridge.yaml:6: bridge.subscribe[1]: duplicate: cmd/go already goes to /go, by line 6",
+        ),
+        (
+            "host: broker.example",
             "host: b\n  auth: {method: token}",
             "bridge.yaml:4: connection.auth: method token needs token or token_file; neither is given",
         ),
@@ -172,11 +222,57 @@ bridge:
 )
 def test_a_mistake_names_line_and_key(old, new, expected, tmp_path):
     assert old in GOOD
-    assert problems(GOOD.replace(old, new, 1), tmp_path) == [expected.replace("{folder}", str(tmp_path))]
+    (tmp_path / "ca.pem").write_text("no certificate")
+    (tmp_path / "empty").write_text("\n")
+    found = [re.sub(r"\(\[.*", "(…)", line) for line in problems(GOOD.replace(old, new, 1), tmp_path)]
+    assert found == [expected.replace("{folder}", str(tmp_path))]
+
+
+@pytest.mark.parametrize("text", ["[" * 3000, "\n".join(" " * depth + "a:" for depth in range(1500))])
+def test_what_is_nested_without_end_is_a_mistake(text, tmp_path):
+    assert "the nesting is too deep" in problems(text, tmp_path)[0]
+
+
+def test_ids_and_names_are_text_without_quotes_too(tmp_path):
+    parsed = parse(GOOD.replace("bot-01", "007").replace("/odom\n", "on\n", 1), tmp_path)
+    assert (parsed.rosfit.device_id, parsed.bridge.publish[0].ros_topic) == ("007", "on")
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        (
+            "bridge: {subscribe: [{mqtt_suffix: cmd/a, ros_topic: /a, msg_type: no_msgs/A}]}",
+            "bridge.subscribe[0].msg_type: package no_msgs with its msg folder is not installed or not sourced "
+            "(No module named 'no_msgs')",
+        ),
+        (
+            "bridge: {services: [{command: a, ros_service: /a, srv_type: std_srvs/Triger}]}",
+            "bridge.services[0].srv_type: std_srvs has no srv Triger; it has Empty, SetBool, Trigger",
+        ),
+        (
+            "ota: {gate: [{ros_topic: /a, msg_type: std_msgs/String, field: data, at_least: 1}]}",
+            "ota.gate[0].field: data of std_msgs/msg/String is no number",
+        ),
+        (
+            "ota: {gate: [{ros_topic: /a, msg_type: nav_msgs/Odometry, field: pose.covariance, equals: 1}]}",
+            "ota.gate[0].field: pose.covariance of nav_msgs/msg/Odometry is no single value",
+        ),
+        (
+            "ota: {gate: [{ros_topic: /a, msg_type: std_msgs/Bool, field: dat, equals: true}]}",
+            "ota.gate[0].field: std_msgs/msg/Bool, dat: there is no field dat; it has data",
+        ),
+    ],
+)
+def test_types_and_fields_are_held_against_what_is_installed(section, expected, tmp_path):
+    parsed = parse(f"rosfit: {{device_id: a}}\nconnection: {{host: b}}\n{section}\n", tmp_path)
+    with pytest.raises(config.ConfigError) as error:
+        check_types(parsed, "bridge.yaml")
+    assert str(error.value) == f"bridge.yaml:3: {expected}"
 
 
 def test_every_mistake_is_told_at_once(tmp_path):
-    text = GOOD.replace("broker.example", "1").replace("/odom\n", "x!\n", 1).replace("bot-01", "'?'")
+    text = GOOD.replace("broker.example", "a b").replace("/odom\n", "x!\n", 1).replace("bot-01", "'?'")
     assert [line.split(":")[1] for line in problems(text, tmp_path)] == ["1", "3", "6"]
 
 

@@ -88,7 +88,7 @@ def load_class(type_name: str) -> type:
         raise UnknownTypeError(what) from error
     found = getattr(module, name, None)
     if found is None:
-        known = ", ".join(sorted(n for n in vars(module) if n[:1].isupper())[:40])
+        known = ", ".join(sorted(n for n in vars(module) if n[:1].isupper() and "_" not in n)[:40])
         raise UnknownTypeError(f"{package} has no {kind} {name}; it has {known}")
     return found
 

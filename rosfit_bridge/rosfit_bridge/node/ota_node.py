@@ -100,7 +100,7 @@ class TopicSaysYes:
             value = functools.reduce(_member, self._path, self._message)
         except (AttributeError, IndexError, ValueError):
             return f"{self._entry.ros_topic} has no field {self._entry.field}"
-        return self._judge(value)
+        return self._judge(ord(value) if isinstance(value, bytes) else value)  # a `byte`, as rclpy holds it
 
     def _hear(self, message: Any) -> None:
         self._message = message
