@@ -66,6 +66,9 @@ REFUSED = [
     ({"size": 1000}, "failed", "WRONG_SIZE"),
     ({"size": None}, "rejected", "BAD_TRIGGER"),
     ({"url": "file:///etc/passwd"}, "failed", "BAD_URL"),
+    ({"url": "http://[::1/x"}, "failed", "BAD_URL"),
+    ({"url": "http://127.0.0.1/\u00fc"}, "failed", "BAD_URL"),
+    ({"name": "robot-app\0"}, "rejected", "BAD_TRIGGER"),
     ({"deadline_s": -5}, "failed", "DEADLINE"),
 ]
 

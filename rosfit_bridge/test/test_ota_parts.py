@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from bridge_rig import wait_until
 from hypothesis import given
 from hypothesis import strategies as st
+from ota_rig import FileServer
 
 from rosfit_bridge.config import ConfigError, parse
+from rosfit_bridge.envelope import Outgoing
+from rosfit_bridge.ota.agent import Agent, Surroundings
 from rosfit_bridge.ota.conditions import stay_well
+from rosfit_bridge.ota.download import Download
 from rosfit_bridge.ota.errors import RejectedError
 from rosfit_bridge.ota.journal import Journal, Update
 from rosfit_bridge.ota.policy import check, version_key
@@ -27,6 +34,43 @@ ARTIFACT = Artifact("art_1", "robot-app", "2.0.0", "http://x/y", 10, "0" * 64, "
 def policy(text: str = ""):
     content = f"rosfit: {{device_id: bot}}\nconnection: {{host: x}}\nota: {{enabled: false{text}}}\n"
     return parse(content, file="f", folder=Path(), env={}).ota
+
+
+class Faulty:
+    def unmet(self) -> None:
+        raise RuntimeError("a fault of ours")
+
+
+def test_a_fault_ends_the_update_and_not_the_agent(tmp_path):
+    told: list[dict[str, Any]] = []
+    around = Surroundings(gate=[Faulty()])
+    agent = Agent(policy(", require_signature: false"), tmp_path, "bot", lambda out: told.append(payload(out)), around)
+    agent.start()
+    for deployment_id in ("dep_1", "dep_2"):
+        agent.take("", json.dumps(Trigger(deployment_id, ARTIFACT).as_dict()).encode())
+        outcome = wait_until(lambda: next((one for one in told if "error" in one), None))
+        assert (outcome["deployment_id"], outcome["error"]["code"]) == (deployment_id, "BRIDGE_FAULT")
+        told.clear()
+    agent.close()
+
+
+def test_a_slow_link_is_seen_to_move_and_keeps_what_came(tmp_path):
+    """A block of 256 KiB may take a minute there, and what a broken connection takes with it came for nothing."""
+    server, content = FileServer(pace_s=0.01), bytes(100_000)
+    artifact = dataclasses.replace(ARTIFACT, url=f"{server.url}/a", size=len(content))
+    server.files["/a"] = content
+    seen: list[int] = []
+    nothing = lambda *_: None  # noqa: E731
+    Download(artifact, tmp_path / "a", etag=None, remember=nothing, progress=seen.append, wait=nothing).run(
+        lambda: False
+    )
+    server.close()
+    assert (tmp_path / "a").read_bytes() == content
+    assert seen[0] < len(content)
+
+
+def payload(message: Outgoing) -> dict[str, Any]:
+    return json.loads(message.payload)["payload"]
 
 
 @given(st.lists(st.booleans(), min_size=MOST_INTERRUPTIONS + 1, max_size=20), st.sampled_from(list(Step)))

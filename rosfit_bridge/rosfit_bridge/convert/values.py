@@ -113,7 +113,10 @@ def to_float(value: Any) -> float:
         return _NAMES[value]
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"expected a number, got {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError("expected a number, got one with hundreds of digits") from error
 
 
 def to_int(value: Any) -> int:

@@ -10,6 +10,9 @@ from typing import Any
 
 from rosfit_bridge.down import msgpack_read
 
+# The year 9999.
+_LATEST_MS = 253_402_300_800_000
+
 
 class BadRequestError(Exception):
     """What is wrong with it; `command_id` is known when it can still be answered."""
@@ -94,7 +97,7 @@ def _seconds_left(expires_at: Any, sent_at: Any, properties: Any) -> float | Non
 
 def seconds_of(value: Any, name: str) -> float:
     """Unix seconds of a wire time: RFC 3339, or Unix seconds or milliseconds as a number."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LATEST_MS:
         return value / 1000 if abs(value) > 1e11 else float(value)
     if isinstance(value, str):
         try:
@@ -102,4 +105,4 @@ def seconds_of(value: Any, name: str) -> float:
         except ValueError as error:
             raise ValueError(f"{name}: expected an RFC 3339 time, got {value[:40]!r}") from error
         return (parsed if parsed.tzinfo else parsed.replace(tzinfo=timezone.utc)).timestamp()
-    raise ValueError(f"{name}: expected an RFC 3339 time or a number")
+    raise ValueError(f"{name}: expected an RFC 3339 time, or Unix seconds or milliseconds")

@@ -16,7 +16,7 @@ from rosfit_bridge.config_ota import Ota
 from rosfit_bridge.envelope import Outgoing
 from rosfit_bridge.ota import policy, verify
 from rosfit_bridge.ota.conditions import Condition, stay_well, unmet
-from rosfit_bridge.ota.download import Download
+from rosfit_bridge.ota.download import Download, check_address
 from rosfit_bridge.ota.errors import InterruptedByStopError, RejectedError, RolledBackError, UpdateError
 from rosfit_bridge.ota.hooks import Hooks
 from rosfit_bridge.ota.install import Version, environment, make_installer
@@ -181,6 +181,13 @@ class Agent:
                 self._went_wrong(update, trigger, step, error)
             except OSError as error:
                 self._went_wrong(update, trigger, step, UpdateError("DISK", str(error)))
+            except InterruptedByStopError:
+                raise
+            except Exception as error:
+                # This update fails; the agent lives on for the one that mends it.
+                log.exception("the update %s: %s", trigger.deployment_id, step.value)
+                fault = UpdateError("BRIDGE_FAULT", f"{type(error).__name__}: {error}")
+                self._went_wrong(update, trigger, step, fault)
 
     def _went_wrong(self, update: Update, trigger: Trigger, step: Step, error: UpdateError) -> None:
         log.error("the update %s: %s: %s", trigger.deployment_id, step.value, error)
@@ -207,6 +214,7 @@ class Agent:
     def _download(self, update: Update, trigger: Trigger) -> None:
         self._in_time(trigger)
         artifact = trigger.artifact
+        check_address(artifact.url)
         rate = self._config.rate_kib_s
         Download(
             artifact,

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from rosfit_bridge.ota.errors import UpdateError
 from rosfit_bridge.ota.trigger import Artifact
@@ -105,10 +106,10 @@ class Download:
             if isinstance(error, OSError) and error.errno is not None and not isinstance(error, urllib.error.URLError):
                 _raise_if_disk(error)
             raise UnreachableError(str(error)) from error
+        except ValueError as error:
+            raise UpdateError("BAD_URL", f"the server leads to an address that cannot be asked: {error}") from error
 
     def _open(self) -> Any:
-        if not self._artifact.url.startswith(("http://", "https://")):
-            raise UpdateError("BAD_URL", "the address of the artifact is neither http nor https")
         request = urllib.request.Request(self._artifact.url)  # noqa: S310
         if self.size and self._etag:
             request.add_header("Range", f"bytes={self.size}-")
@@ -131,7 +132,7 @@ class Download:
 
     def _copy(self, answer: Any, file: Any) -> None:
         unsynced, size = 0, file.tell()
-        while block := answer.read(BLOCK):
+        while block := answer.read1(BLOCK):  # what has come: a link that breaks often must not lose it
             size += len(block)
             if size > self._artifact.size:
                 raise UpdateError("WRONG_SIZE", f"more than the promised {self._artifact.size} bytes arrived")
@@ -156,6 +157,18 @@ class Download:
         if error.code in FINAL_STATUSES:
             raise UpdateError("DOWNLOAD_REFUSED", f"the server answers {error.code} {error.reason}")
         raise UnreachableError(f"the server answers {error.code} {error.reason}")
+
+
+def check_address(url: str) -> None:
+    """Raises UpdateError for what cannot be asked at all."""
+    try:
+        parts = urlsplit(url)
+        named = bool(parts.hostname) and parts.username is None and parts.port != 0
+        usable = named and parts.scheme in ("http", "https")
+    except ValueError:
+        usable = False
+    if not usable or not url.isascii() or " " in url:
+        raise UpdateError("BAD_URL", "the artifact's address is not one of http or https that can be asked")
 
 
 def _validator(answer: Any) -> str | None:

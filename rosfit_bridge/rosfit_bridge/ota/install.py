@@ -178,7 +178,8 @@ def _manifest(slot: Path) -> Version | None:
 
 def _plain_name(artifact: Artifact) -> str:
     """A file that is no archive keeps its name, without what could lead elsewhere."""
-    return Path(artifact.name).name or "artifact"
+    name = Path(artifact.name).name
+    return name if name.strip(".") else "artifact"
 
 
 def _check_room(folder: Path, file: Path) -> None:

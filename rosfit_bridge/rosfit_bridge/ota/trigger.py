@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from typing import Any
+
+from rosfit_bridge.down.request import seconds_of
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
@@ -66,7 +67,9 @@ def read(payload: bytes) -> Trigger:
     if not isinstance(deployment_id, str) or not _ID.fullmatch(deployment_id):
         raise BadTriggerError("deployment_id: expected an id")
     try:
-        return Trigger(deployment_id, _artifact(message.get("artifact")), _deadline(message.get("deadline")))
+        deadline = message.get("deadline")
+        at = None if deadline is None else seconds_of(deadline, "deadline")
+        return Trigger(deployment_id, _artifact(message.get("artifact")), at)
     except ValueError as error:
         raise BadTriggerError(str(error), deployment_id) from error
 
@@ -81,7 +84,7 @@ def _artifact(data: Any) -> Artifact:
     if not _SHA256.fullmatch(texts["sha256"]):
         raise ValueError("artifact.sha256: expected 64 hex digits")
     size = data.get("size")
-    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 2**63:
         raise ValueError("artifact.size: expected a number of bytes")
     optional = {name: _text(data, name) for name in ("signature", "key_id") if data.get(name) is not None}
     types = data.get("device_types") or []
@@ -92,18 +95,6 @@ def _artifact(data: Any) -> Artifact:
 
 def _text(data: dict[str, Any], name: str) -> str:
     value = data.get(name)
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"artifact.{name}: expected text")
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ValueError(f"artifact.{name}: expected text that can be printed")
     return value
-
-
-def _deadline(value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return value / 1000 if value > 1e11 else float(value)
-    try:
-        at = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
-    except ValueError as error:
-        raise ValueError("deadline: expected an RFC 3339 time") from error
-    return at.replace(tzinfo=at.tzinfo or timezone.utc).timestamp()
