@@ -14,11 +14,11 @@ from rosfit.api.edge import Edge
 from rosfit.api.errors import RangeNotSatisfiableError
 from rosfit.kernel.clock import now
 from rosfit.kernel.ports import ObjectStore
-from rosfit.ota import repository, signing
+from rosfit.ota import device_rows, signing
+from rosfit.ota.device_rows import Grant
 from rosfit.ota.errors import DownloadRefusedError
 from rosfit.ota.lifecycle import FINAL
 from rosfit.ota.models import Trigger
-from rosfit.ota.repository import Grant
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -47,7 +47,7 @@ async def download_artifact(
 ) -> Response[Any]:
     """The bytes, or a range of them. 403 once the link has run out or the device's update has ended."""
     async with edge.open_work() as work:
-        grant = await repository.download_grant(work.connection, deployment_id, device_id)
+        grant = await device_rows.download_grant(work.connection, deployment_id, device_id)
     _check(grant, device_id, expires, token)
     assert grant is not None, "it was checked"
     headers = {"Accept-Ranges": "bytes", "ETag": f'"{grant.sha256}"', "Cache-Control": "private, no-transform"}

@@ -17,7 +17,7 @@ from rosfit.fleet import service as fleet
 from rosfit.fleet.models import STATUSES, DeviceFilter
 from rosfit.kernel.errors import UnavailableError
 from rosfit.kernel.work import Work
-from rosfit.ota import repository as ota
+from rosfit.ota import device_rows
 from rosfit.ota.lifecycle import DEPLOYMENT_STATUSES, DEVICE_STATUSES
 
 CHECK_TIMEOUT_S = 3.0
@@ -72,7 +72,7 @@ class SystemController(Controller):
 
 
 async def _count_updates(work: Work, edge: Edge) -> None:
-    deployments, devices, stopped = await ota.gauges(work.connection)
+    deployments, devices, stopped = await device_rows.gauges(work.connection)
     for status in DEPLOYMENT_STATUSES:
         edge.metrics.deployments.labels(status).set(deployments.get(status, 0))
     for device_status in DEVICE_STATUSES:

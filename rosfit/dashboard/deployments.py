@@ -27,7 +27,7 @@ from rosfit.kernel.clock import format_time, now
 from rosfit.kernel.errors import NotFoundError, RosfitError
 from rosfit.kernel.feed import Feed
 from rosfit.kernel.work import Work
-from rosfit.ota import repository, service, viewing
+from rosfit.ota import device_rows, repository, service, viewing
 from rosfit.ota.lifecycle import DEVICE_STATUSES, MAY, DeviceStatus
 from rosfit.ota.models import Deployment, DeviceDeployment, DeviceLog, FailureGroup, Follower
 from rosfit.ota.rolling_back import AUTHOR
@@ -114,7 +114,7 @@ async def _board(work: Work, actor: Actor, deployment_id: str, request: AnyReque
     devices = await viewing.devices(
         work, deployment, visible, status=status, cursor=asked.get("cursor"), limit=DEVICES_SHOWN
     )
-    failures = await repository.failures(work.connection, deployment_id, None if visible is None else list(visible))
+    failures = await device_rows.failures(work.connection, deployment_id, None if visible is None else list(visible))
     followers = await repository.list_followers(work.connection, deployment_id)
     look = await look_at(work, service.plan_of(deployment), actor.reach) if deployment.status in NOT_BEGUN else None
     return Board(

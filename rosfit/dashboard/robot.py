@@ -26,7 +26,7 @@ from rosfit.kernel.errors import BadRequestError
 from rosfit.kernel.feed import Feed
 from rosfit.kernel.paging import Page as Slice
 from rosfit.kernel.work import Work
-from rosfit.ota import repository as updates
+from rosfit.ota import device_rows
 from rosfit.ota.models import CurrentUpdate
 from rosfit.telemetry import service as telemetry
 from rosfit.telemetry.models import Frame, FrameInfo, Item, LogLine, Series
@@ -80,7 +80,7 @@ async def show_robot(
     device_id: FromPath[str], work: NamedDependency[Work], hot: NamedDependency[Hot], actor: NamedDependency[Actor]
 ) -> Template:
     state = await state_of(work, hot, device_id, actor.reach)
-    current = await updates.current_update(work.connection, device_id)
+    current = await device_rows.current_update(work.connection, device_id)
     return render(RobotPage(shell_for(actor), state.device, state, current))
 
 

@@ -16,7 +16,7 @@ from rosfit.dashboard.rendering import Page, render
 from rosfit.fleet import service as fleet
 from rosfit.fleet.models import Device
 from rosfit.kernel.work import Work
-from rosfit.ota import repository
+from rosfit.ota import device_rows
 from rosfit.ota.models import CurrentUpdate
 
 READ: dict[str, Any] = {"right": Right.DEVICES_READ}
@@ -34,4 +34,4 @@ async def show_robot_update(
     device_id: FromPath[str], work: NamedDependency[Work], actor: NamedDependency[Actor]
 ) -> Template:
     device = await fleet.get(work, device_id, actor.reach)
-    return render(RobotUpdate(device, await repository.current_update(work.connection, device_id)))
+    return render(RobotUpdate(device, await device_rows.current_update(work.connection, device_id)))

@@ -24,7 +24,7 @@ from rosfit.kernel.clock import format_time, now
 from rosfit.kernel.errors import InvalidError, RosfitError
 from rosfit.kernel.feed import ANY, Feed
 from rosfit.kernel.work import Work
-from rosfit.ota import artifacts, repository, uploading, viewing
+from rosfit.ota import artifact_rows, artifacts, uploading, viewing
 from rosfit.ota.lifecycle import FINAL
 from rosfit.ota.models import Artifact, Deployment, InstalledVersion
 
@@ -126,7 +126,7 @@ async def _board(work: Work, actor: Actor, request: AnyRequest) -> Board:
         older_artifacts=older and older.replace("cursor=", "files="),
         may=actor.may(Right.OTA_WRITE),
         query=query_of(request, "cursor", "files"),
-        users=await repository.artifact_users(work.connection, [one.artifact_id for one in files.items]),
+        users=await artifact_rows.artifact_users(work.connection, [one.artifact_id for one in files.items]),
         now=format_time(now()),
     )
 

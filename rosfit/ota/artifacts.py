@@ -10,7 +10,7 @@ from rosfit.kernel.ids import new_id
 from rosfit.kernel.paging import Page, decode_cursor, page_of
 from rosfit.kernel.ports import ObjectStore, Upload
 from rosfit.kernel.work import OpenWork, Work
-from rosfit.ota import keys, repository
+from rosfit.ota import artifact_rows, keys
 from rosfit.ota.errors import (
     ArtifactExistsError,
     ArtifactInUseError,
@@ -37,7 +37,7 @@ class Incoming:
     async def begin(cls, open_work: OpenWork, objects: ObjectStore) -> Incoming:
         object_key = f"artifacts/{new_id('obj')}"
         async with open_work() as work:
-            await repository.note_unclaimed(work.connection, object_key, UPLOAD_LIMIT_S)
+            await artifact_rows.note_unclaimed(work.connection, object_key, UPLOAD_LIMIT_S)
         return cls(await objects.begin(object_key), object_key)
 
     async def write(self, data: bytes) -> None:
@@ -56,7 +56,7 @@ class Incoming:
         """Keep nothing of it: what cannot be removed now goes with the next sweep."""
         await self._upload.discard()
         async with open_work() as work:
-            await repository.note_unclaimed(work.connection, self._object_key, 0)
+            await artifact_rows.note_unclaimed(work.connection, self._object_key, 0)
 
 
 @asynccontextmanager
@@ -69,7 +69,7 @@ async def swept_if_refused(open_work: OpenWork, stored: Stored) -> AsyncIterator
         yield
     except (ArtifactExistsError, SignatureInvalidError):
         async with open_work() as work:
-            await repository.note_unclaimed(work.connection, stored.object_key, 0)
+            await artifact_rows.note_unclaimed(work.connection, stored.object_key, 0)
         raise
 
 
@@ -80,15 +80,15 @@ async def create(work: Work, new: NewArtifact, stored: Stored, created_by: str) 
     """
     signed = await keys.signed(work, new, stored.sha256)
     artifact_id = new_id("art")
-    if not await repository.insert_artifact(work.connection, artifact_id, signed, stored, created_by):
+    if not await artifact_rows.insert_artifact(work.connection, artifact_id, signed, stored, created_by):
         return await _same(work, new, stored), False
-    if not await repository.claim_object(work.connection, stored.object_key):
+    if not await artifact_rows.claim_object(work.connection, stored.object_key):
         raise UploadBrokenError("The upload took more than a day and was given up; send it again")
     return await get(work, artifact_id), True
 
 
 async def _same(work: Work, new: NewArtifact, stored: Stored) -> Artifact:
-    found = await repository.find_artifact(work.connection, new.name, new.version)
+    found = await artifact_rows.find_artifact(work.connection, new.name, new.version)
     assert found is not None, "its name and version are taken"
     if found.deleted_at is not None:
         raise ArtifactExistsError(f"{new.name} {new.version} was deployed and deleted; choose a new version")
@@ -98,13 +98,13 @@ async def _same(work: Work, new: NewArtifact, stored: Stored) -> Artifact:
         )
     if set(found.device_types) != set(new.device_types) or found.from_versions != new.from_versions:
         raise ArtifactExistsError(f"{new.name} {new.version} is {found.artifact_id}, for other devices")
-    await repository.note_unclaimed(work.connection, stored.object_key, 0)
+    await artifact_rows.note_unclaimed(work.connection, stored.object_key, 0)
     return found
 
 
 async def get(work: Work, artifact_id: str) -> Artifact:
     """Raises ArtifactNotFoundError."""
-    found = await repository.get_artifact(work.connection, artifact_id)
+    found = await artifact_rows.get_artifact(work.connection, artifact_id)
     if found is None or found.deleted_at is not None:
         raise ArtifactNotFoundError(f"There is no artifact {artifact_id[:64]!r}")
     return found
@@ -115,19 +115,19 @@ async def find(
 ) -> Page[Artifact]:
     """Newest first."""
     key = decode_cursor(cursor, tuple[str])
-    rows = await repository.list_artifacts(work.connection, name, device_type, key[0] if key else None, limit + 1)
+    rows = await artifact_rows.list_artifacts(work.connection, name, device_type, key[0] if key else None, limit + 1)
     return page_of(rows, limit, lambda artifact: (artifact.artifact_id,))
 
 
 async def delete(work: Work, artifact_id: str) -> None:
     """Raises ArtifactInUseError while a deployment needs its bytes. They go with the next sweep."""
-    locked = await repository.lock_artifact(work.connection, artifact_id)
+    locked = await artifact_rows.lock_artifact(work.connection, artifact_id)
     if locked is None or locked[1]:
         raise ArtifactNotFoundError(f"There is no artifact {artifact_id[:64]!r}")
-    if users := (await repository.artifact_users(work.connection, [artifact_id])).get(artifact_id):
+    if users := (await artifact_rows.artifact_users(work.connection, [artifact_id])).get(artifact_id):
         raise ArtifactInUseError(f"{', '.join(users[:5])} need it: abort them first, or wait for their end")
-    await repository.delete_artifact(work.connection, artifact_id)
-    await repository.note_unclaimed(work.connection, locked[0], 0)
+    await artifact_rows.delete_artifact(work.connection, artifact_id)
+    await artifact_rows.note_unclaimed(work.connection, locked[0], 0)
 
 
 async def sweep(open_work: OpenWork, objects: ObjectStore) -> int:
@@ -135,9 +135,9 @@ async def sweep(open_work: OpenWork, objects: ObjectStore) -> int:
     swept = 0
     while True:
         async with open_work() as work:
-            object_key = await repository.lock_unclaimed(work.connection)
+            object_key = await artifact_rows.lock_unclaimed(work.connection)
             if object_key is None:
                 return swept
             await objects.delete(object_key)
-            await repository.claim_object(work.connection, object_key)
+            await artifact_rows.claim_object(work.connection, object_key)
         swept += 1

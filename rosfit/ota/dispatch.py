@@ -16,10 +16,11 @@ from rosfit.kernel.clock import now
 from rosfit.kernel.errors import UnavailableError
 from rosfit.kernel.ports import Publisher
 from rosfit.kernel.work import OpenWork, Work
-from rosfit.ota import progress, repository
+from rosfit.ota import device_rows, progress, repository
+from rosfit.ota.device_rows import Counts
 from rosfit.ota.lifecycle import STEPS
 from rosfit.ota.models import Trigger, UpdateError
-from rosfit.ota.repository import Counts, Locked
+from rosfit.ota.repository import Locked
 from rosfit.ota.rollout import room, why_waiting
 from rosfit.ota.targeting import window_of
 from rosfit.ota.telling import Notice, tell_device, trigger_message
@@ -69,7 +70,7 @@ class UpdateDispatcher:
         await self._drop_decommissioned()
         async with self._open_work() as work:
             running = await repository.running_deployments(work.connection)
-            waiting = await repository.deployments_to_publish(work.connection, AGAIN_S)
+            waiting = await device_rows.deployments_to_publish(work.connection, AGAIN_S)
         for deployment_id in sorted({*running, *waiting}):
             more |= await self._serve(deployment_id)
         return more
@@ -84,7 +85,7 @@ class UpdateDispatcher:
                 # It may have nothing left to wait for since somebody resumed it, or a device went.
                 await progress.settle(work, locked, self._notice)
                 await self._claim(work, deployment_id)
-            triggers = await repository.to_publish(work.connection, deployment_id, AGAIN_S, BATCH)
+            triggers = await device_rows.to_publish(work.connection, deployment_id, AGAIN_S, BATCH)
             if not triggers:
                 return False
             await self._tell(work, triggers)
@@ -98,18 +99,18 @@ class UpdateDispatcher:
         free = await self._room(work, locked)
         if free <= 0:
             return
-        found = await repository.candidates(work.connection, deployment_id, locked.wave)
+        found = await device_rows.candidates(work.connection, deployment_id, locked.wave)
         moment, window = now(), window_of(locked.window)
         ready = [one.device_id for one in found if why_waiting(one, locked.min_battery, window, moment) is None]
         if ready:
             async with self._open_work() as own:
-                await repository.claim_devices(own.connection, deployment_id, ready[: min(free, BATCH)])
+                await device_rows.claim_devices(own.connection, deployment_id, ready[: min(free, BATCH)])
 
     async def _room(self, work: Work, locked: Locked) -> int:
-        counts = await repository.wave_counts(work.connection, locked.deployment_id)
+        counts = await device_rows.wave_counts(work.connection, locked.deployment_id)
         recent = 0
         if locked.rate_per_minute is not None:
-            recent = await repository.claimed_since(work.connection, locked.deployment_id, RATE_WINDOW_S)
+            recent = await device_rows.claimed_since(work.connection, locked.deployment_id, RATE_WINDOW_S)
         return room(locked.max_in_progress, in_progress(counts), locked.rate_per_minute, recent)
 
     async def _tell(self, work: Work, triggers: Sequence[Trigger]) -> None:
@@ -118,9 +119,9 @@ class UpdateDispatcher:
         taken = [one for one, error in zip(triggers, outcomes, strict=True) if error is None]
         told: list[tuple[str, datetime]] = [(one.device_id, one.deadline_at) for one in taken]
         deployment_id = triggers[0].deployment_id
-        await repository.mark_published(work.connection, deployment_id, told)
+        await device_rows.mark_published(work.connection, deployment_id, told)
         first = [one for one in taken if one.status == "queued"]
-        await repository.insert_steps(work.connection, deployment_id, [one.device_id for one in first], "notified")
+        await device_rows.insert_steps(work.connection, deployment_id, [one.device_id for one in first], "notified")
         for one in first:
             tell_device(work, deployment_id, one.device_id, "notified", one.wave)
         if failure := next((error for error in outcomes if error is not None), None):
@@ -138,7 +139,7 @@ class UpdateDispatcher:
 
     async def _end_overdue(self) -> bool:
         async with self._open_work() as work:
-            overdue = await repository.overdue(work.connection, OVERDUE_BATCH)
+            overdue = await device_rows.overdue(work.connection, OVERDUE_BATCH)
         for deployment_id, device_id in overdue:
             async with self._open_work() as work:
                 await progress.time_out(work, deployment_id, device_id, self._notice)
@@ -146,7 +147,7 @@ class UpdateDispatcher:
 
     async def _drop_decommissioned(self) -> None:
         async with self._open_work() as work:
-            gone = await repository.decommissioned_in_line(work.connection)
+            gone = await device_rows.decommissioned_in_line(work.connection)
         for deployment_id, device_ids in gone:
             async with self._open_work() as work:
                 await progress.drop_waiting(work, deployment_id, device_ids, GONE, self._notice)

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from rosfit.kernel.work import Work
-from rosfit.ota import repository, signing
+from rosfit.ota import artifact_rows, signing
 from rosfit.ota.errors import SignatureInvalidError, UpdateKeyInUseError, UpdateKeyNotFoundError
 from rosfit.ota.models import NewArtifact, UpdateKey
 
@@ -24,13 +24,13 @@ class TrustedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def listing(work: Work) -> list[UpdateKey]:
     """Newest first; the first that signs is RosFit's own."""
     await _own_key(work)
-    return await repository.list_keys(work.connection)
+    return await artifact_rows.list_keys(work.connection)
 
 
 async def rotate(work: Work, created_by: str) -> UpdateKey:
     """Sign with a new key from now on. What the old one has signed keeps its signature."""
-    await repository.lock_keys(work.connection)
-    await repository.retire_own_keys(work.connection)
+    await artifact_rows.lock_keys(work.connection)
+    await artifact_rows.retire_own_keys(work.connection)
     key_id = await _make(work, created_by)
     return await _get(work, key_id)
 
@@ -39,7 +39,7 @@ async def trust(work: Work, new: TrustedKey, created_by: str) -> UpdateKey:
     """Take signatures made with this key. Again is no change but of the name."""
     public = signing.read_public_key(new.public_key)
     key_id = signing.key_id_of(public)
-    await repository.insert_key(work.connection, key_id, new.name, public, None, created_by)
+    await artifact_rows.insert_key(work.connection, key_id, new.name, public, None, created_by)
     return await _get(work, key_id)
 
 
@@ -47,7 +47,7 @@ async def retire(work: Work, key_id: str) -> UpdateKey:
     """Take no new artifacts signed with it. RosFit's own key that signs is changed by `rotate`."""
     if (await _get(work, key_id)).signs:
         raise UpdateKeyInUseError(f"{key_id} signs updates; POST /api/v1/ota/keys/rotate makes another one")
-    await repository.retire_key(work.connection, key_id)
+    await artifact_rows.retire_key(work.connection, key_id)
     return await _get(work, key_id)
 
 
@@ -56,7 +56,7 @@ async def signed(work: Work, new: NewArtifact, sha256: str) -> NewArtifact:
     if new.signature is None:
         key_id, private = await _own_key(work)
         return msgspec.structs.replace(new, signature=signing.sign(private, sha256), key_id=key_id)
-    public = await repository.verifying_key(work.connection, new.key_id or "")
+    public = await artifact_rows.verifying_key(work.connection, new.key_id or "")
     if public is None:
         raise SignatureInvalidError(f"No trusted key {new.key_id!r}: POST its public key to /api/v1/ota/keys first")
     if not signing.is_signed(public, sha256, new.signature):
@@ -66,23 +66,23 @@ async def signed(work: Work, new: NewArtifact, sha256: str) -> NewArtifact:
 
 async def _own_key(work: Work) -> tuple[str, bytes]:
     """The key that signs; made when it is first needed."""
-    if (found := await repository.signing_key(work.connection)) is None:
-        await repository.lock_keys(work.connection)
-        if (found := await repository.signing_key(work.connection)) is None:
+    if (found := await artifact_rows.signing_key(work.connection)) is None:
+        await artifact_rows.lock_keys(work.connection)
+        if (found := await artifact_rows.signing_key(work.connection)) is None:
             await _make(work, "rosfit")
-            found = await repository.signing_key(work.connection)
+            found = await artifact_rows.signing_key(work.connection)
     assert found is not None, "it was just made"
     return found
 
 
 async def _make(work: Work, created_by: str) -> str:
     pair = signing.new_key()
-    await repository.insert_key(work.connection, pair.key_id, "RosFit", pair.public, pair.private, created_by)
+    await artifact_rows.insert_key(work.connection, pair.key_id, "RosFit", pair.public, pair.private, created_by)
     return pair.key_id
 
 
 async def _get(work: Work, key_id: str) -> UpdateKey:
-    found = next((one for one in await repository.list_keys(work.connection) if one.key_id == key_id), None)
+    found = next((one for one in await artifact_rows.list_keys(work.connection) if one.key_id == key_id), None)
     if found is None:
         raise UpdateKeyNotFoundError(f"There is no update key {key_id[:64]!r}")
     return found

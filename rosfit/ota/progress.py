@@ -9,10 +9,11 @@ import msgspec
 
 from rosfit.fleet.models import Firmware
 from rosfit.kernel.work import Work
-from rosfit.ota import repository, rolling_back
+from rosfit.ota import artifact_rows, device_rows, repository, rolling_back
+from rosfit.ota.device_rows import LockedDevice
 from rosfit.ota.lifecycle import FAILED, FINAL, REPORTABLE, DeviceStatus, advance
 from rosfit.ota.models import Report, UpdateError
-from rosfit.ota.repository import Locked, LockedDevice
+from rosfit.ota.repository import Locked
 from rosfit.ota.rollout import Tally, Thresholds, judge, tally
 from rosfit.ota.telling import Notice, alert, tell_deployment, tell_device
 from rosfit.protocol.errors import BadMessageError
@@ -32,14 +33,14 @@ async def take_report(work: Work, device_id: str, payload: bytes, notice: Notice
     outcome = advance(device.status, report.status, sent=device.sent)
     if outcome.refused:
         detail = _detail(report)
-        await repository.insert_step(
+        await device_rows.insert_step(
             work.connection, locked.deployment_id, device_id, report.status, detail, outcome.refused
         )
         return
     for status in outcome.steps:
         await _step(work, locked, device, device_id, status, report if status == report.status else None)
     if not outcome.steps and report.status not in FINAL:
-        await repository.set_device_status(work.connection, locked.deployment_id, device_id, report.status, report)
+        await device_rows.set_device_status(work.connection, locked.deployment_id, device_id, report.status, report)
         tell_device(work, locked.deployment_id, device_id, report.status, device.wave, report)
     if outcome.steps and report.status in FINAL:
         await _settle_device(work, locked, device, device_id, report.status, notice)
@@ -48,7 +49,7 @@ async def take_report(work: Work, device_id: str, payload: bytes, notice: Notice
 async def _lock(work: Work, deployment_id: str, device_id: str) -> tuple[Locked, LockedDevice]:
     """The deployment before the device, as everywhere, so that nobody waits in a circle."""
     locked = await repository.lock_deployment(work.connection, deployment_id)
-    device = await repository.lock_device(work.connection, deployment_id, device_id) if locked else None
+    device = await device_rows.lock_device(work.connection, deployment_id, device_id) if locked else None
     if locked is None or device is None:
         raise BadMessageError("unknown_deployment", f"{device_id} is not part of {deployment_id[:64]!r}")
     return locked, device
@@ -58,13 +59,13 @@ async def _step(
     work: Work, locked: Locked, device: LockedDevice, device_id: str, status: DeviceStatus, report: Report | None
 ) -> None:
     deployment_id = locked.deployment_id
-    await repository.set_device_status(work.connection, deployment_id, device_id, status, report)
-    await repository.insert_step(work.connection, deployment_id, device_id, status, _detail(report))
+    await device_rows.set_device_status(work.connection, deployment_id, device_id, status, report)
+    await device_rows.insert_step(work.connection, deployment_id, device_id, status, _detail(report))
     tell_device(work, deployment_id, device_id, status, device.wave, report)
 
 
 def _detail(report: Report | None) -> dict[str, Any] | None:
-    return (repository.told_by(report) or None) if report else None
+    return (device_rows.told_by(report) or None) if report else None
 
 
 async def _settle_device(
@@ -72,9 +73,9 @@ async def _settle_device(
 ) -> None:
     """What one device's end means for the rest."""
     if status == "succeeded":
-        artifact = await repository.get_artifact(work.connection, locked.artifact_id)
+        artifact = await artifact_rows.get_artifact(work.connection, locked.artifact_id)
         assert artifact is not None, "the foreign key says so"
-        await repository.set_firmware(work.connection, device_id, Firmware(artifact.name, artifact.version))
+        await device_rows.set_firmware(work.connection, device_id, Firmware(artifact.name, artifact.version))
         if locked.status == "rolled_back":
             await rolling_back.add(work, locked, device_id)
     if status in FAILED and device.wave < locked.wave:
@@ -84,7 +85,7 @@ async def _settle_device(
 
 async def _note_earlier_wave(work: Work, locked: Locked, wave: int, notice: Notice) -> None:
     """Only the running wave is judged, but that an earlier one has failed after all is not kept quiet."""
-    counted = tally((await repository.wave_counts(work.connection, locked.deployment_id)).waves.get(wave, {}))
+    counted = tally((await device_rows.wave_counts(work.connection, locked.deployment_id)).waves.get(wave, {}))
     if judge(counted, _thresholds(locked), counted.failed - 1) == "failure":
         told = {"wave": wave, "failed": counted.failed, "total": counted.total}
         await notice(work, "deployment.earlier_wave_failed", locked.deployment_id, told)
@@ -98,7 +99,7 @@ async def settle(work: Work, locked: Locked, notice: Notice) -> None:
     """Judge the running wave: stop, go on to the next, or finish when every device has ended."""
     if locked.status not in {"running", "paused"}:
         return
-    waves = (await repository.wave_counts(work.connection, locked.deployment_id)).waves
+    waves = (await device_rows.wave_counts(work.connection, locked.deployment_id)).waves
     wave, accepted = locked.wave, locked.accepted_failures
     while True:
         counted = tally(waves.get(wave, {}))
@@ -143,10 +144,10 @@ async def cancel_queued(
     work: Work, deployment_id: str, error: UpdateError, device_ids: Sequence[str] | None = None
 ) -> None:
     """Those that have not been told anything will not be."""
-    cancelled = await repository.cancel_queued(work.connection, deployment_id, device_ids, error)
+    cancelled = await device_rows.cancel_queued(work.connection, deployment_id, device_ids, error)
     if cancelled:
         ids = [device_id for device_id, _ in cancelled]
-        await repository.insert_steps(work.connection, deployment_id, ids, "cancelled")
+        await device_rows.insert_steps(work.connection, deployment_id, ids, "cancelled")
     for device_id, wave in cancelled:
         tell_device(work, deployment_id, device_id, "cancelled", wave)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rosfit.fleet.targets import Target
 from rosfit.kernel.ids import new_id
 from rosfit.kernel.work import Work
-from rosfit.ota import repository
+from rosfit.ota import device_rows, repository
 from rosfit.ota.models import Rules, UpdateError
 from rosfit.ota.repository import Locked
 from rosfit.ota.telling import tell_deployment, tell_device
@@ -22,7 +22,7 @@ async def begin(work: Work, locked: Locked, reason: str | None, *, by_failure: b
     Those under way are sent back when they succeed. A device whose earlier version RosFit does not know stays.
     """
     deployment_id = locked.deployment_id
-    found = await repository.to_roll_back(work.connection, deployment_id)
+    found = await device_rows.to_roll_back(work.connection, deployment_id)
     staying = found.pop(None, [])
     if staying:
         stay = f"{len(staying)} devices stay, since RosFit does not know what they had before: {', '.join(staying[:5])}"
@@ -31,8 +31,8 @@ async def begin(work: Work, locked: Locked, reason: str | None, *, by_failure: b
         work.connection, deployment_id, "rolled_back", reason, by_failure=by_failure
     )
     error = UpdateError("ROLLED_BACK", "the deployment was rolled back before its turn")
-    cancelled = await repository.cancel_queued(work.connection, deployment_id, None, error)
-    await repository.insert_steps(work.connection, deployment_id, [one for one, _ in cancelled], "cancelled")
+    cancelled = await device_rows.cancel_queued(work.connection, deployment_id, None, error)
+    await device_rows.insert_steps(work.connection, deployment_id, [one for one, _ in cancelled], "cancelled")
     for device_id, wave in cancelled:
         tell_device(work, deployment_id, device_id, "cancelled", wave)
     tell_deployment(work, deployment_id, "rolled_back", locked.wave, reason)
@@ -43,7 +43,7 @@ async def begin(work: Work, locked: Locked, reason: str | None, *, by_failure: b
 
 async def add(work: Work, locked: Locked, device_id: str) -> None:
     """A device that has taken the new version after the decision to roll back."""
-    found = await repository.to_roll_back(work.connection, locked.deployment_id, device_id)
+    found = await device_rows.to_roll_back(work.connection, locked.deployment_id, device_id)
     artifact_id = next(iter(found), None)
     if artifact_id is None:
         return
@@ -52,9 +52,9 @@ async def add(work: Work, locked: Locked, device_id: str) -> None:
         await _deploy(work, locked, artifact_id, [device_id])
         return
     await repository.lock_deployment(work.connection, rollback_id)
-    position = await repository.next_position(work.connection, rollback_id)
-    await repository.insert_devices(work.connection, rollback_id, [device_id], [1], position)
-    await repository.grow_total(work.connection, rollback_id)
+    position = await device_rows.next_position(work.connection, rollback_id)
+    await device_rows.insert_devices(work.connection, rollback_id, [device_id], [1], position)
+    await device_rows.grow_total(work.connection, rollback_id)
 
 
 async def _deploy(work: Work, locked: Locked, artifact_id: str, device_ids: Sequence[str]) -> None:
@@ -79,7 +79,7 @@ async def _deploy(work: Work, locked: Locked, artifact_id: str, device_ids: Sequ
         "created_by": AUTHOR,
     }
     await repository.insert_deployment(work.connection, deployment, rules)
-    await repository.insert_devices(work.connection, deployment_id, device_ids, [1] * len(device_ids))
+    await device_rows.insert_devices(work.connection, deployment_id, device_ids, [1] * len(device_ids))
     await repository.set_frozen(work.connection, deployment_id, len(device_ids), [])
     await repository.set_started(work.connection, deployment_id, AUTHOR)
     await repository.set_wave(work.connection, deployment_id, 1)

@@ -15,7 +15,7 @@ from rosfit.kernel.clock import now
 from rosfit.kernel.errors import FieldError, InvalidError
 from rosfit.kernel.ids import new_id
 from rosfit.kernel.work import Work
-from rosfit.ota import artifacts, progress, repository, rolling_back, targeting, viewing
+from rosfit.ota import artifacts, device_rows, progress, repository, rolling_back, targeting, viewing
 from rosfit.ota.errors import DeploymentEmptyError, DeploymentStatusError, SecondPersonNeededError
 from rosfit.ota.lifecycle import MAY
 from rosfit.ota.models import Deployment, LeftOut, NewDeployment, Preview, Rules, UpdateError
@@ -77,7 +77,7 @@ async def preview(work: Work, new: NewDeployment, reach: Reach) -> Preview:
 async def _find(work: Work, target: Target, reach: Reach) -> tuple[list[Found], list[LeftOut]]:
     """The devices of the target in their order, and ids that no device has."""
     where = all_of([await groups.visible(work, reach), await targets.condition_of(work, target)])
-    found = {one.device.device_id: one for one in await repository.target_devices(work.connection, where)}
+    found = {one.device.device_id: one for one in await device_rows.target_devices(work.connection, where)}
     if target.device_ids is None:
         return list(found.values()), []
     wanted = list(dict.fromkeys(target.device_ids))
@@ -125,7 +125,7 @@ async def _launch(work: Work, locked: Locked, notice: Notice) -> None:
     await _supersede(work, locked.deployment_id, device_ids, notice)
     sizes = wave_sizes(len(device_ids), locked.waves)
     waves = [number for number, size in enumerate(sizes, 1) for _ in range(size)]
-    await repository.insert_devices(work.connection, locked.deployment_id, device_ids, waves)
+    await device_rows.insert_devices(work.connection, locked.deployment_id, device_ids, waves)
     await repository.set_frozen(work.connection, locked.deployment_id, len(device_ids), left_out + missing)
     await repository.set_wave(work.connection, locked.deployment_id, 1)
     await _set_status(work, locked, "running", wave=1)
@@ -147,7 +147,7 @@ async def pause(work: Work, deployment_id: str, actor: str) -> Deployment:
 async def resume(work: Work, deployment_id: str, notice: Notice) -> Deployment:
     """Go on, with the failures so far accepted: only another one counts again."""
     locked = await _locked(work, deployment_id, "resume")
-    counts = await repository.wave_counts(work.connection, deployment_id)
+    counts = await device_rows.wave_counts(work.connection, deployment_id)
     accepted = tally(counts.waves.get(locked.wave, {})).failed
     await repository.accept_failures(work.connection, deployment_id, accepted)
     await _set_status(work, locked, "running")
@@ -176,7 +176,7 @@ async def rollback(work: Work, deployment_id: str, actor: str) -> Deployment:
 async def retry_failed(work: Work, deployment_id: str, actor: str, notice: Notice) -> Deployment:
     """A new deployment, begun at once, for those that failed: what is final stays so."""
     await _locked(work, deployment_id, "retry-failed")
-    failed = await repository.failed_devices(work.connection, deployment_id)
+    failed = await device_rows.failed_devices(work.connection, deployment_id)
     if not failed:
         raise DeploymentEmptyError(f"No device of {deployment_id} has failed")
     original = plan_of(await viewing.get(work, deployment_id))

@@ -10,7 +10,7 @@ import msgspec
 from rosfit.kernel.clock import format_time, now
 from rosfit.kernel.feed import Event
 from rosfit.kernel.work import Work
-from rosfit.ota import repository
+from rosfit.ota import device_rows
 from rosfit.ota.models import Report, Trigger
 from rosfit.protocol import envelope
 
@@ -24,7 +24,7 @@ def tell_device(
     """A step, or progress within it."""
     data: dict[str, Any] = {"deployment_id": deployment_id, "device_id": device_id, "status": status, "wave": wave}
     if report is not None:
-        told = repository.told_by(report)
+        told = device_rows.told_by(report)
         data |= {key: msgspec.to_builtins(value) for key, value in told.items()}
     _announce(work, deployment_id, device_id, data)
 

@@ -10,7 +10,7 @@ import msgspec
 from rosfit.kernel.clock import now
 from rosfit.kernel.paging import Page, decode_cursor, page_of
 from rosfit.kernel.work import Work
-from rosfit.ota import repository
+from rosfit.ota import device_rows, repository
 from rosfit.ota.errors import DeploymentNotFoundError
 from rosfit.ota.models import (
     Deployment,
@@ -31,7 +31,7 @@ async def get(work: Work, deployment_id: str, visible: Visible = None) -> Deploy
     found = await repository.get_deployment(work.connection, deployment_id)
     if found is None:
         raise not_found(deployment_id)
-    counts = await repository.counts_of(work.connection, [deployment_id])
+    counts = await device_rows.counts_of(work.connection, [deployment_id])
     return _within(_counted(found, counts.get(deployment_id, {})), visible)
 
 
@@ -62,7 +62,7 @@ async def find(
     key = decode_cursor(cursor, tuple[str])
     rows = await repository.list_deployments(work.connection, status, artifact_id, key[0] if key else None, limit + 1)
     page = page_of(rows, limit, lambda one: (one.deployment_id,))
-    counts = await repository.counts_of(work.connection, [one.deployment_id for one in page.items])
+    counts = await device_rows.counts_of(work.connection, [one.deployment_id for one in page.items])
     shown = [_within(_counted(one, counts.get(one.deployment_id, {})), visible) for one in page.items]
     return Page(shown, page.next_cursor)
 
@@ -91,7 +91,7 @@ async def devices(
     """In the order of the waves; `visible` are the devices in reach, None for all."""
     key = decode_cursor(cursor, tuple[int])
     wanted = {"deployment_id": deployment.deployment_id, "status": status, "wave": wave, "visible": _ids(visible)}
-    rows = await repository.list_devices(
+    rows = await device_rows.list_devices(
         work.connection, wanted | {"after": key[0] if key else None, "limit": limit + 1}
     )
     page = page_of(rows, limit, lambda row: (row["position"],))
@@ -102,10 +102,10 @@ async def device(work: Work, deployment_id: str, device_id: str) -> DeviceLog:
     """One device with every step. Raises DeploymentNotFoundError when it takes no part."""
     deployment = await get(work, deployment_id)
     wanted = {"deployment_id": deployment_id, "device_id": device_id, "limit": 1}
-    rows = await repository.list_devices(work.connection, wanted)
+    rows = await device_rows.list_devices(work.connection, wanted)
     if not rows:
         raise DeploymentNotFoundError(f"{device_id} takes no part in {deployment_id}")
-    steps = await repository.list_steps(work.connection, deployment_id, device_id)
+    steps = await device_rows.list_steps(work.connection, deployment_id, device_id)
     return DeviceLog(_shown(rows[0], deployment), steps)
 
 
@@ -134,14 +134,14 @@ def _ids(visible: Visible) -> list[str] | None:
 async def failures(work: Work, deployment_id: str, visible: Visible) -> list[FailureGroup]:
     """Devices that ended alike, the most first; `visible` as for `devices`."""
     await get(work, deployment_id)
-    return await repository.failures(work.connection, deployment_id, _ids(visible))
+    return await device_rows.failures(work.connection, deployment_id, _ids(visible))
 
 
 async def device_history(work: Work, device_id: str, limit: int = 20) -> list[dict[str, Any]]:
     """The newest updates of a device: deployment, artifact, how it ended."""
-    return await repository.device_history(work.connection, device_id, limit)
+    return await device_rows.device_history(work.connection, device_id, limit)
 
 
 async def installed_versions(work: Work, visible: Visible) -> list[InstalledVersion]:
     """What the fleet has installed."""
-    return await repository.installed_versions(work.connection, _ids(visible))
+    return await device_rows.installed_versions(work.connection, _ids(visible))

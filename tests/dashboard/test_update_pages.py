@@ -12,7 +12,7 @@ import pytest
 
 from rosfit.accounts import audit as log
 from rosfit.fleet.targets import Target
-from rosfit.ota import artifacts, progress, repository, service
+from rosfit.ota import artifact_rows, artifacts, device_rows, progress, service
 from rosfit.ota.models import Artifact, NewArtifact, NewDeployment, Stored
 from tests.dashboard.conftest import Site
 from tests.dashboard.test_pages import HTMX, OWN, _queries, add_robot, queries
@@ -27,7 +27,7 @@ async def add_artifact(site: Site, version: str = "1.0.0", **about: Any) -> Arti
     new = NewArtifact("app", version, ["ros2_robot"], **about)
     stored = Stored(f"artifacts/{version}", 1_400_000, f"{version:0>64}".replace(".", "0"), "app.tar.gz")
     async with site.edge.open_work() as work:
-        await repository.note_unclaimed(work.connection, stored.object_key, 60)
+        await artifact_rows.note_unclaimed(work.connection, stored.object_key, 60)
         artifact, _ = await artifacts.create(work, new, stored, MAKER)
     return artifact
 
@@ -45,7 +45,7 @@ async def report(site: Site, deployment_id: str, device_id: str, status: str, **
     """What a robot says that has its trigger."""
     said = msgspec.json.encode({"deployment_id": deployment_id, "status": status, **more})
     async with site.edge.open_work() as work:
-        await repository.claim_devices(work.connection, deployment_id, [device_id])
+        await device_rows.claim_devices(work.connection, deployment_id, [device_id])
         await progress.take_report(work, device_id, said, site.edge.update_notice)
 
 
