@@ -47,16 +47,22 @@ class Dispatcher:
         """Until cancelled: at each wake-up, publish everything that can be published."""
         async for _ in wake_ups:
             try:
-                await self.end_overdue()
-                async with self._open_work() as work:
-                    await tasks.schedule(work)
-                while await self.publish_batch():
-                    await self.end_overdue()
+                await self.round()
             except UnavailableError as error:
                 log.warning("commands_wait", why=error.detail)
             except Exception:
                 # A fault of ours must not end the loop: the commands stay pending and are tried again.
                 log.exception("dispatch_failed")
+
+    async def round(self) -> None:
+        async with self._open_work() as work:
+            if not await repository.anything_open(work.connection):
+                return
+        await self.end_overdue()
+        async with self._open_work() as work:
+            await tasks.schedule(work)
+        while await self.publish_batch():
+            await self.end_overdue()
 
     async def publish_batch(self) -> bool:
         """Publish the next few; False when none waits. Those that were not acknowledged are tried again."""

@@ -54,6 +54,10 @@ SET status = %(status)s,
     finished_at = CASE WHEN %(final)s THEN now() END
 WHERE command_id = %(command_id)s
 
+-- name: anything_open
+SELECT EXISTS (SELECT FROM commands WHERE status IN ('pending', 'delivered', 'acked', 'in_progress'))
+    OR EXISTS (SELECT FROM tasks WHERE status IN ('queued', 'running'))
+
 -- name: take_publishable
 -- From here on they may reach their devices. What another transaction holds is just being cancelled or ended.
 WITH chosen AS (
@@ -87,12 +91,6 @@ WHERE (status IN ('pending', 'delivered', 'acked', 'in_progress')
 ORDER BY position
 LIMIT %(limit)s
 FOR UPDATE SKIP LOCKED
-
--- name: next_deadline
-SELECT extract(epoch FROM min(least(
-           published_at + make_interval(secs => timeout_s),
-           CASE WHEN published_at IS NULL THEN expires_at END)) - now())::float8
-FROM commands WHERE status IN ('pending', 'delivered', 'acked', 'in_progress')
 
 -- name: count_waiting
 SELECT count(*) FROM commands WHERE device_id = %(device_id)s AND status = 'pending'

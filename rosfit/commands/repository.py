@@ -112,6 +112,12 @@ async def set_status(
     await connection.execute(QUERIES["set_status"], values)
 
 
+async def anything_open(connection: Connection) -> bool:
+    """Whether there can be work for the dispatcher: one look instead of many, several times a second."""
+    row = await (await connection.execute(QUERIES["anything_open"])).fetchone()
+    return bool(row and row[0])
+
+
 async def take_publishable(connection: Connection, limit: int) -> list[ToPublish]:
     """Pending commands whose devices are there: urgent ones first, then in the order they were accepted."""
     return msgspec.convert(await _all(connection, "take_publishable", {"limit": limit}), list[ToPublish])
@@ -124,12 +130,6 @@ async def mark_published(connection: Connection, command_ids: Sequence[str]) -> 
 async def lock_overdue(connection: Connection, limit: int) -> list[tuple[str, str, str]]:
     """(command_id, device_id, status) of commands whose time has run out."""
     return await (await connection.execute(QUERIES["lock_overdue"], {"limit": limit})).fetchall()
-
-
-async def next_deadline(connection: Connection) -> float | None:
-    """Seconds until the time of some open command runs out."""
-    row = await (await connection.execute(QUERIES["next_deadline"])).fetchone()
-    return row[0] if row else None
 
 
 async def count_waiting(connection: Connection, device_id: str) -> int:

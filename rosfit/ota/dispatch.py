@@ -66,6 +66,9 @@ class UpdateDispatcher:
 
     async def round(self) -> bool:
         """Whether there is more to do at once."""
+        async with self._open_work() as work:
+            if not await repository.anything_open(work.connection):
+                return False
         more = await self._end_overdue()
         await self._drop_decommissioned()
         async with self._open_work() as work:

@@ -174,6 +174,11 @@ UPDATE deployments SET wave = %(wave)s, accepted_failures = 0 WHERE deployment_i
 -- name: accept_failures
 UPDATE deployments SET accepted_failures = %(accepted)s WHERE deployment_id = %(deployment_id)s
 
+-- name: anything_open
+SELECT EXISTS (SELECT FROM deployments WHERE status = 'running')
+    OR EXISTS (SELECT FROM device_deployments
+               WHERE status NOT IN ('succeeded', 'failed', 'rolled_back', 'timed_out', 'cancelled', 'rejected'))
+
 -- name: running_deployments
 SELECT deployment_id FROM deployments WHERE status = 'running' ORDER BY deployment_id
 

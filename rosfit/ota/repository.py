@@ -134,6 +134,12 @@ async def accept_failures(connection: Connection, deployment_id: str, accepted: 
     await connection.execute(QUERIES["accept_failures"], {"deployment_id": deployment_id, "accepted": accepted})
 
 
+async def anything_open(connection: Connection) -> bool:
+    """Whether there can be work for the dispatcher: one look instead of many, several times a second."""
+    row = await fetch_row(connection, "anything_open", {})
+    return bool(row and row[0])
+
+
 async def running_deployments(connection: Connection) -> list[str]:
     return [row[0] for row in await fetch_rows(connection, "running_deployments", {})]
 
