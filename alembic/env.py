@@ -1,4 +1,4 @@
-"""Runs the raw SQL migrations on the connection that `rosfit.infra.postgres.migrate` hands over."""
+"""Runs the raw SQL migrations on the connection that `rosfit.infra.migrations` hands over."""
 
 from alembic import context
 

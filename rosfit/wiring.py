@@ -26,6 +26,7 @@ from rosfit.handler.ingest import Ingest
 from rosfit.handler.leases import hold_lease
 from rosfit.handler.writer import Handlers
 from rosfit.infra.embedded.broker_accounts import hash_password
+from rosfit.infra.migrations import migrate_when_ready
 from rosfit.infra.mqtt import IngestSession, check_broker
 from rosfit.infra.objects import open_objects
 from rosfit.infra.postgres import (
@@ -36,7 +37,6 @@ from rosfit.infra.postgres import (
     Pool,
     make_ingest_pool,
     make_pool,
-    migrate_when_ready,
     notifications,
     session_lock,
     transaction,

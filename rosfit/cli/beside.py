@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import psycopg
 
-from rosfit.infra.postgres import current_revision, head_revision
+from rosfit.infra.migrations import current_revision, head_revision
 from rosfit.infra.redis import open_store
 from rosfit.kernel.errors import UnavailableError
 from rosfit.kernel.work import Work

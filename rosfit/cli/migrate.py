@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from rosfit.cli.options import json_option, print_json, with_settings
-from rosfit.infra.postgres import current_revision, head_revision, migrate
+from rosfit.infra.migrations import current_revision, head_revision, migrate
 from rosfit.settings import Settings
 from rosfit.supervisor import Endpoints
 

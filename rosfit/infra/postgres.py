@@ -1,4 +1,4 @@
-"""PostgreSQL: the pool, migrations under an advisory lock, and the lock that elects one process for a job."""
+"""PostgreSQL: the pool, and the lock that elects one process for a job."""
 
 from __future__ import annotations
 
@@ -7,22 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import psycopg
-import stamina
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from psycopg import AsyncConnection, sql
 from psycopg.conninfo import make_conninfo
 from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.pq import ConnStatus
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
-from sqlalchemy import create_engine
-from sqlalchemy.engine import Connection as SqlConnection
-from sqlalchemy.pool import NullPool
 
-from alembic import command
-from rosfit.assets import asset_folder
 from rosfit.kernel.errors import InvalidError, UnavailableError
 
 Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
@@ -93,53 +84,6 @@ async def transaction(pool: Pool) -> AsyncIterator[AsyncConnection[TupleRow]]:
         raise InvalidError(f"A value cannot be stored or compared: {error.diag.message_primary or error}") from error
     except (PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError, ReadOnlySqlTransaction) as error:
         raise UnavailableError(f"PostgreSQL does not answer ({error}); try again shortly") from error
-
-
-def _alembic_config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(asset_folder("alembic")).replace("%", "%%"))
-    return config
-
-
-def _connect(url: str) -> SqlConnection:
-    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=NullPool)
-    return engine.connect()
-
-
-def migrate(url: str) -> tuple[str | None, str]:
-    """Bring the schema up to date; safe to call from several processes at once.
-
-    Returns the revisions before and after.
-    """
-    config = _alembic_config()
-    with psycopg.connect(url, autocommit=True) as guard, _connect(url) as connection:
-        guard.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
-        before = MigrationContext.configure(connection).get_current_revision()
-        connection.rollback()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        connection.commit()
-    return before, head_revision()
-
-
-def head_revision() -> str:
-    head = ScriptDirectory.from_config(_alembic_config()).get_current_head()
-    if head is None:
-        raise RuntimeError("the alembic folder holds no migration")
-    return head
-
-
-def current_revision(url: str) -> str | None:
-    with _connect(url) as connection:
-        return MigrationContext.configure(connection).get_current_revision()
-
-
-async def migrate_when_ready(url: str) -> tuple[str | None, str]:
-    """`migrate` in a thread, waiting up to a minute for a server that is still starting."""
-    async for attempt in stamina.retry_context(on=psycopg.OperationalError, attempts=None, timeout=60):
-        with attempt:
-            return await asyncio.to_thread(migrate, url)
-    raise AssertionError("unreachable")
 
 
 @asynccontextmanager

@@ -37,8 +37,9 @@ from rosfit.accounts.tokens import Signer, new_signing_key
 from rosfit.dashboard import routes, template_config
 from rosfit.dashboard.access import COOKIE
 from rosfit.infra.embedded.ports import free_port
+from rosfit.infra.migrations import migrate
 from rosfit.infra.objects import FolderStore
-from rosfit.infra.postgres import make_pool, migrate
+from rosfit.infra.postgres import make_pool
 from rosfit.infra.redis import RedisStore, open_store
 from rosfit.kernel.feed import Feed
 from rosfit.kernel.work import Work

@@ -14,7 +14,8 @@ import httpx
 import pytest
 from botocore.config import Config
 
-from rosfit.infra.objects import PART_BYTES, FolderStore, S3Store
+from rosfit.infra.objects import FolderStore
+from rosfit.infra.s3 import PART_BYTES, S3Store
 from rosfit.kernel.errors import UnavailableError
 from rosfit.kernel.ports import ObjectStore
 from tests.ota.conftest import Site, Updatable

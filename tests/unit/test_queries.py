@@ -12,7 +12,7 @@ import pytest
 
 import rosfit
 from rosfit.infra.embedded.postgres import find_programs
-from rosfit.infra.postgres import migrate
+from rosfit.infra.migrations import migrate
 from rosfit.kernel.queries import parse_queries
 from tests.cluster import Cluster
 from tests.server import server_folder
