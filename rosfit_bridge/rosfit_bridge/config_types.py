@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from rosfit_bridge.config import Config, ConfigError
 from rosfit_bridge.config_down import Subscribe
@@ -25,14 +26,39 @@ from rosfit_bridge.convert.shape import (
 )
 from rosfit_bridge.located import Problem
 
+# Section, key of the topic, key of the type, and whether the bridge writes such messages.
+_KEYS = (
+    ("bridge.publish", "ros_topic", "msg_type", False),
+    ("bridge.subscribe", "ros_topic", "msg_type", True),
+    ("bridge.services", None, "srv_type", True),
+    ("bridge.actions", None, "action_type", True),
+    ("shadow.map", "ros_topic", "msg_type", True),
+    ("shadow.map", None, "srv_type", True),
+    ("shadow.map", "report_topic", "report_type", False),
+    ("ota.gate", "ros_topic", "msg_type", False),
+)
 # What is sent comes first.
 _PARTS = {"srv": ("Request", "Response"), "action": ("Goal", "Result", "Feedback")}
-_READ_ONLY = ("bridge.publish", "ota.gate")
+_OWN = {
+    "/rosout": "rcl_interfaces/msg/Log",
+    "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
+    "/parameter_events": "rcl_interfaces/msg/ParameterEvent",
+}
+
+
+class Use(NamedTuple):
+    """A place that names a type, for a topic or for a service or action."""
+
+    path: str
+    line: int
+    name: str
+    topic: str | None
+    sent: bool
 
 
 def check_types(settings: Config, file: str) -> None:
     """Every message, service and action type must be installed. Raises `ConfigError` with file, line and key."""
-    problems = []
+    problems = list(_one_type_each(settings))
     for path, line, check in _checks(settings):
         try:
             check()
@@ -44,26 +70,31 @@ def check_types(settings: Config, file: str) -> None:
 
 def _checks(settings: Config) -> Iterator[tuple[str, int, Callable[[], None]]]:
     """Path, line, and what raises where something is wrong."""
-    bridge = settings.bridge
-    sections = {
-        "bridge.publish": (bridge.publish, ("msg_type",)),
-        "bridge.subscribe": (bridge.subscribe, ("msg_type",)),
-        "bridge.services": (bridge.services, ("srv_type",)),
-        "bridge.actions": (bridge.actions, ("action_type",)),
-        "shadow.map": (settings.shadow.map, ("msg_type", "srv_type", "report_type")),
-        "ota.gate": (settings.ota.gate, ("msg_type",)),
-    }
-    for section, (entries, keys) in sections.items():
-        for index, entry in enumerate(entries):
-            for key in keys:
-                name, sent = getattr(entry, key), section not in _READ_ONLY
-                if name is not None:
-                    yield f"{section}[{index}].{key}", entry.line, partial(_usable, name, sent=sent)
-    for index, entry in enumerate(bridge.subscribe):
+    for use in _uses(settings):
+        yield use.path, use.line, partial(_usable, use.name, sent=use.sent)
+    for index, entry in enumerate(settings.bridge.subscribe):
         yield f"bridge.subscribe[{index}]", entry.line, partial(_bounds, entry)
-    for index, entry in enumerate(settings.ota.gate):
-        if entry.ros_topic is not None:
-            yield f"ota.gate[{index}].field", entry.line, partial(_gate_field, entry)
+    for index, gate in enumerate(settings.ota.gate):
+        if gate.ros_topic is not None:
+            yield f"ota.gate[{index}].field", gate.line, partial(_gate_field, gate)
+
+
+def _uses(settings: Config) -> Iterator[Use]:
+    for section, topic, key, sent in _KEYS:
+        for index, entry in enumerate(operator.attrgetter(section)(settings)):
+            name = getattr(entry, key)
+            if name is not None:
+                yield Use(f"{section}[{index}].{key}", entry.line, name, topic and getattr(entry, topic), sent)
+
+
+def _one_type_each(settings: Config) -> Iterator[Problem]:
+    """Of a second type for a topic, ROS makes an error when the node is already up."""
+    known = {topic: (name, "the bridge itself") for topic, name in _OWN.items()}
+    for use in _uses(settings):
+        if use.topic is not None:
+            first, by = known.setdefault(use.topic, (use.name, f"line {use.line}"))
+            if first != use.name:
+                yield Problem(use.line, use.path, f"{use.topic} is {first} by {by}; a topic has one type")
 
 
 def _usable(name: str, *, sent: bool) -> None:

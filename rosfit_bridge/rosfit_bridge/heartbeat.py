@@ -8,6 +8,8 @@ from typing import Any
 from rosfit_bridge.counters import Counters
 from rosfit_bridge.vitals import Vitals, versions
 
+_FAR_AWAY = 1e100
+
 
 class Heartbeat:
     """`battery` in percent and `position` appear once a mapped topic has brought them."""
@@ -37,8 +39,9 @@ class Heartbeat:
     def saw_odometry(self, message: dict[str, Any]) -> None:
         pose = message["pose"]["pose"]
         at, turn = pose["position"], pose["orientation"]
+        # Products of them must be finite, too, and a unit quaternion has nothing above 1.
         numbers = [at["x"], at["y"], at["z"], *turn.values()]
-        if not all(isinstance(n, (int, float)) for n in numbers):
+        if not all(isinstance(n, (int, float)) and abs(n) < _FAR_AWAY for n in numbers):
             return
         position = {name: round(at[name], 4) for name in ("x", "y", "z")}
         self._position = {**position, "theta": round(_yaw(turn), 4), "frame": message["header"]["frame_id"]}

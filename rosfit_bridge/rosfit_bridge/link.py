@@ -14,6 +14,7 @@ import socket
 import ssl
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ from rosfit_bridge.envelope import Outgoing
 from rosfit_bridge.holdback import Holdback
 from rosfit_bridge.outbox import Outbox
 from rosfit_bridge.paho_client import Connack, Peer, new_client, properties_of, refusal_of, session_of
+from rosfit_bridge.throttle import Throttle, complaints
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class Link:
         self.settled = False
         self._peer, self._outbox, self._counters, self._backoff = peer, outbox, counters, backoff
         self._holdback = Holdback()
+        self._complaints: defaultdict[str, Throttle] = defaultdict(complaints)
         self._subscriptions: dict[str, tuple[int, Handler]] = {}
         self._client: mqtt.Client | None = None
         self._max_packet = 0
@@ -222,7 +225,7 @@ class Link:
         )
         if self._max_packet and size > self._max_packet:
             self._counters.too_large += 1
-            log.warning("%s: %d bytes, the broker takes %d; dropped", message.topic, size, self._max_packet)
+            self._complain(message.topic, f"{size} bytes, the broker takes {self._max_packet}; dropped")
             return None
         client, properties = self._client, properties_of(message, self._peer.version)
         info = client.publish(message.topic, message.payload, message.qos, properties=properties)
@@ -258,12 +261,16 @@ class Link:
         if refusal is not None and refusal.value == _QUOTA_EXCEEDED:
             self._failure = "the broker's quota for this device is exhausted"
             self._client.disconnect()
-        elif self._outbox.acknowledged(mid):
+        elif (row := self._outbox.acknowledged(mid)) is not None:
             if refusal is None:
                 self._counters.acknowledged += 1
             else:
                 self._counters.refused += 1
-                log.warning("the broker refused a sample: %s", refusal.text)
+                self._complain(row.message.topic, f"the broker refused it: {refusal.text}")
+
+    def _complain(self, topic: str, what: str) -> None:
+        if self._complaints[topic].ready(time.monotonic()):
+            log.warning("%s: %s", topic, what)
 
     def _on_subscribe(self, *_: Any) -> None:
         self.settled = True

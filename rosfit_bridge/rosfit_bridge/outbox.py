@@ -105,13 +105,12 @@ class Outbox:
         self._queue_bytes -= row.size
         self._finish(row)
 
-    def acknowledged(self, mid: int) -> bool:
+    def acknowledged(self, mid: int) -> Row | None:
         row = self._inflight.pop(mid, None)
-        if row is None:
-            return False
-        self._finish(row)
-        self._settle()
-        return True
+        if row is not None:
+            self._finish(row)
+            self._settle()
+        return row
 
     def connected(self, receive_maximum: int) -> None:
         self._window = min(self.window, receive_maximum)

@@ -24,6 +24,11 @@ class Throttle:
         return True
 
 
+def complaints() -> Throttle:
+    """For the log: what goes wrong thirty times a second is told once a minute. The counters have the number."""
+    return Throttle(1 / 60)
+
+
 class TokenBucket:
     """`burst` at once, `rate` a second in the long run; what does not pass is counted until somebody asks."""
 

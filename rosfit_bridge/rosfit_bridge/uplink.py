@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+import time
+from collections import defaultdict
 from pathlib import Path
 
 from rosfit_bridge import tls
@@ -16,7 +19,10 @@ from rosfit_bridge.outbox import Outbox
 from rosfit_bridge.paho_client import Peer
 from rosfit_bridge.spool import Spool
 from rosfit_bridge.spooler import Spooler
+from rosfit_bridge.throttle import Throttle, complaints
 from rosfit_bridge.topics import DeviceTopics, is_blob
+
+log = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
 MQTT_VERSIONS = {"5": 5, "3.1.1": 4}
@@ -35,6 +41,7 @@ class Uplink:
         self.link = Link(peer(config), self.outbox, self.counters, lock, Backoff(times.min_s, times.max_s))
         self._limits = config.bridge.limits
         self._limit_of: dict[str, int] = {}
+        self._complaints: defaultdict[str, Throttle] = defaultdict(complaints)
         self.spooler: Spooler | None = None
         if spool is not None:
             flush_s = config.bridge.spool.flush_ms / 1000
@@ -50,6 +57,9 @@ class Uplink:
         limit = self._limit_of.get(message.topic) or self._learn_limit(message.topic)
         if len(message.payload) > limit:
             self.counters.too_large += 1
+            if self._complaints[message.topic].ready(time.monotonic()):
+                size = len(message.payload)
+                log.warning("%s: %d bytes, bridge.limits allows %d; dropped", message.topic, size, limit)
             return
         self.link.publish(message)
 

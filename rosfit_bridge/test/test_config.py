@@ -247,6 +247,11 @@ def test_ids_and_names_are_text_without_quotes_too(tmp_path):
             "(No module named 'no_msgs')",
         ),
         (
+            "bridge: {publish: [{ros_topic: /diagnostics, mqtt_suffix: telemetry/d, msg_type: std_msgs/String}]}",
+            "bridge.publish[0].msg_type: /diagnostics is diagnostic_msgs/msg/DiagnosticArray by the bridge itself; "
+            "a topic has one type",
+        ),
+        (
             "bridge: {services: [{command: a, ros_service: /a, srv_type: std_srvs/Triger}]}",
             "bridge.services[0].srv_type: std_srvs has no srv Triger; it has Empty, SetBool, Trigger",
         ),

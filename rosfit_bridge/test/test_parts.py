@@ -9,9 +9,12 @@ import uuid
 
 import numpy as np
 import pytest
+from bridge_rig import wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Picture
+from rclpy.context import Context
+from rclpy.node import Node
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
@@ -22,7 +25,8 @@ from rosfit_bridge.counters import Counters
 from rosfit_bridge.envelope import Clock, MessageIds, Outgoing, Stream, dumps, sample_time, stamp_of
 from rosfit_bridge.heartbeat import Heartbeat
 from rosfit_bridge.holdback import LARGE_DEPTH, SMALL_DEPTH, Holdback
-from rosfit_bridge.node.tap import _Ear
+from rosfit_bridge.node.qos import UNKNOWN
+from rosfit_bridge.node.tap import Tap, _Ear
 from rosfit_bridge.throttle import Throttle, TokenBucket
 from rosfit_bridge.vitals import Vitals
 
@@ -143,6 +147,15 @@ def test_an_image_png_cannot_hold_goes_as_it_is():
     assert blob.data == bytes(message.data)
 
 
+@pytest.mark.parametrize(("step", "size"), [(3, 12), (6, 11)])
+def test_an_image_with_too_few_bytes_is_named(step, size):
+    message = Image(height=2, width=2, encoding="rgb8", step=step, data=bytes(size))
+    with pytest.raises(
+        ValueError, match=f"2 x 2 rgb8 needs rows of 6 bytes, the message has rows of {step} bytes and {size} in all"
+    ):
+        blobs.image(serialize_message(message))
+
+
 @pytest.mark.parametrize(
     ("form", "data", "content_type"),
     [
@@ -225,6 +238,34 @@ def test_the_heartbeat_learns_from_what_passes():
     assert payload["bridge"]["received"] == 3
     assert 0 <= payload["cpu"] <= 100 * 1024
     assert payload["uptime"] > 0
+
+
+@pytest.mark.parametrize(("w", "z"), [(1e200, 1e200), (0.0, 1e308), (1.0, math.inf)])
+def test_a_pose_that_is_none_leaves_the_heartbeat_alone(w, z):
+    """Its yaw would be no number, which JSON does not have."""
+    beat = Heartbeat(Vitals(), Counters())
+    pose = {"position": {"x": 0.0, "y": 0.0, "z": 0.0}, "orientation": {"x": 0.0, "y": z, "z": z, "w": w}}
+    beat.saw_odometry({"header": {"frame_id": "odom"}, "pose": {"pose": pose}})
+    assert "position" not in json.loads(dumps(beat.payload()))
+
+
+def test_a_publisher_of_another_type_is_told_of_once(ros, caplog):
+    """Nothing comes then, and DDS does not say why."""
+    publisher = ros.create_publisher(Image, "/strange", 10)
+    context = Context()
+    context.init()
+    node = Node("listener", context=context)
+    tap = Tap(node, CompressedImage, "/strange", print, depth=1)
+    wait_until(lambda: node.count_publishers("/strange"))
+    tap.look()
+    tap.look()
+    others, ours = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+    message = f"/strange: somebody publishes {others}, which is not heard: it is {ours} here"
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [message]
+    assert tap.wanted == UNKNOWN
+    node.destroy_node()
+    context.try_shutdown()
+    ros.destroy_publisher(publisher)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=300))

@@ -120,6 +120,9 @@ def image(raw: bytes) -> Blob:
 def png(data: bytes, height: int, width: int, step: int, encoding: str, *, big_endian: bool) -> bytes:
     channels, order, bits = _PNG_ENCODINGS[encoding]
     row = width * channels * bits // 8
+    if step < row or height * step > len(data):
+        got = f"rows of {step} bytes and {len(data)} in all"
+        raise ValueError(f"{width} x {height} {encoding} needs rows of {row} bytes, the message has {got}")
     pixels = np.frombuffer(data, np.uint8, height * step).reshape(height, step)[:, :row]
     if order is not None:
         pixels = pixels.reshape(height, width, channels)[:, :, order].reshape(height, row)

@@ -15,13 +15,12 @@ from rosfit_bridge.convert import blobs, cdr_read, objects
 from rosfit_bridge.convert.shape import has_wide_text, load_class, shape_of
 from rosfit_bridge.counters import Counters
 from rosfit_bridge.envelope import Outgoing, Stream, stamp_of
-from rosfit_bridge.throttle import Throttle
+from rosfit_bridge.throttle import Throttle, complaints
 
 log = logging.getLogger(__name__)
 
 # What DDS may hold for us while Python is busy: 50 ms of 4 kHz of small messages, 10 pictures.
 SMALL_DEPTH, BLOB_DEPTH = 200, 10
-_COMPLAIN_EVERY_S = 60.0
 Send = Callable[[Outgoing], None]
 Watch = Callable[[dict[str, Any]], None]
 
@@ -38,7 +37,7 @@ class Feed:
         self._stream = Stream(device_id, mapping.mqtt_suffix, mapping.qos)
         self._throttle = Throttle(mapping.throttle_hz)
         self._counters, self._send = counters, send
-        self._complain_at = 0.0
+        self._complaints = complaints()
 
     def __call__(self, message: Any) -> None:
         counters = self._counters
@@ -56,9 +55,7 @@ class Feed:
 
     def _complain(self, error: Exception) -> None:
         self._counters.failed += 1
-        now = time.monotonic()
-        if now >= self._complain_at:
-            self._complain_at = now + _COMPLAIN_EVERY_S
+        if self._complaints.ready(time.monotonic()):
             log.error("%s: cannot convert a message: %s: %s", self.topic, type(error).__name__, error)
 
 

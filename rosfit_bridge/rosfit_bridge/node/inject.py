@@ -21,10 +21,12 @@ from rosfit_bridge.counters import Counters
 from rosfit_bridge.down.freshness import Freshness
 from rosfit_bridge.down.request import decode, seconds_of
 from rosfit_bridge.down.watchdog import Watchdog
+from rosfit_bridge.throttle import Throttle
 
 log = logging.getLogger(__name__)
 
-_COMPLAIN_EVERY_S = 5.0
+# Whoever tries a message out wants to read at once why it does not fit.
+_COMPLAINTS_HZ = 0.2
 _FLUSH_WITHIN = Duration(seconds=0.2)
 
 
@@ -45,7 +47,7 @@ class Injector:
         self._publisher = node.create_publisher(cls, entry.ros_topic, QoSProfile(depth=10))
         # A zero must never be followed by the velocity that it was to end.
         self._lock = threading.Lock()
-        self._complain_at = 0.0
+        self._complaints = Throttle(_COMPLAINTS_HZ)
         self._ended = False
 
     def take(self, _topic: str, payload: bytes, properties: Any) -> None:
@@ -56,8 +58,7 @@ class Injector:
                 self._drive(self._shaped(message), at)
         except (ValueError, TypeError) as error:
             self._counters.not_injected += 1
-            if at >= self._complain_at:
-                self._complain_at = at + _COMPLAIN_EVERY_S
+            if self._complaints.ready(at):
                 log.error("%s: a message for %s was refused: %s", self.entry.mqtt_suffix, self.entry.ros_topic, error)
 
     def tick(self, at: float) -> float:

@@ -39,6 +39,8 @@ class Tap:
     ) -> None:
         self._node, self._cls, self._topic, self._callback = node, cls, topic, callback
         self._depth, self._raw, self._may_latch = depth, raw, latched
+        self._type = f"{cls.__module__.partition('.')[0]}/msg/{cls.__name__}"
+        self._strange: set[str] = set()
         self._looks = 0
         self._seen: list[int] = []
         self._subscriptions: dict[Match, Any] = {}
@@ -61,7 +63,16 @@ class Tap:
         self._ghosts = [self._retire(each) for each in list(self._subscriptions)]
 
     def _wanted(self) -> frozenset[Match]:
-        return match(self._node.get_publishers_info_by_topic(self._topic), may_latch=self._may_latch)
+        publishers = self._node.get_publishers_info_by_topic(self._topic)
+        self._note({each.topic_type for each in publishers} - {self._type})
+        return match([each for each in publishers if each.topic_type == self._type], may_latch=self._may_latch)
+
+    def _note(self, strange: set[str]) -> None:
+        """DDS brings nothing together that differs in type, and says nothing."""
+        if strange - self._strange:
+            others = ", ".join(sorted(strange))
+            log.warning("%s: somebody publishes %s, which is not heard: it is %s here", self._topic, others, self._type)
+        self._strange = strange
 
     def _follow(self, wanted: frozenset[Match]) -> None:
         if wanted != self.wanted and len(wanted) == 1:
