@@ -53,15 +53,17 @@ class Uplink:
             self.spooler.start()
         self.link.start()
 
-    def publish(self, message: Outgoing) -> None:
+    def publish(self, message: Outgoing) -> bool:
+        """False for what is larger than the server takes, which is dropped."""
         limit = self._limit_of.get(message.topic) or self._learn_limit(message.topic)
         if len(message.payload) > limit:
             self.counters.too_large += 1
             if self._complaints[message.topic].ready(time.monotonic()):
                 size = len(message.payload)
                 log.warning("%s: %d bytes, bridge.limits allows %d; dropped", message.topic, size, limit)
-            return
+            return False
         self.link.publish(message)
+        return True
 
     def _learn_limit(self, topic: str) -> int:
         suffix = topic.split("/", 2)[2]

@@ -97,6 +97,20 @@ def test_a_value_that_does_not_fit_names_its_field(value, message):
     assert str(error.value) == message
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stop\0 now", "data: a NUL at 4, where ROS would end the text"),
+        ("a\ud83d", "data: half a surrogate pair at 1, which is no text"),
+    ],
+)
+def test_text_that_ros_would_change_is_refused(text, message):
+    encode = cdr_write.encoder(shape_of(dict(TYPES)["std_msgs/msg/String"]))
+    with pytest.raises(cdr_write.BadValueError) as error:
+        encode({"data": text})
+    assert str(error.value) == message
+
+
 def test_left_out_fields_take_the_messages_defaults():
     cls = dict(TYPES)["geometry_msgs/msg/PoseStamped"]
     message = deserialize_message(cdr_write.encoder(shape_of(cls))({"pose": {"position": {"x": 2}}}), cls)

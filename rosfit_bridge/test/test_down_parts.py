@@ -6,11 +6,15 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+from bridge_rig import wait_until
 
 from rosfit_bridge.convert.bounds import Bound, Bounds
 from rosfit_bridge.convert.parameters import from_json
+from rosfit_bridge.counters import Counters
 from rosfit_bridge.down import msgpack_read
+from rosfit_bridge.down.desk import Desk
 from rosfit_bridge.down.freshness import Freshness
+from rosfit_bridge.down.job import Command
 from rosfit_bridge.down.ledger import Ledger, LedgerError
 from rosfit_bridge.down.request import BadRequestError, read
 from rosfit_bridge.down.watchdog import Watchdog
@@ -85,6 +89,30 @@ def test_a_ledger_that_cannot_be_written(tmp_path):
         Ledger(tmp_path / "file" / "x", 100)
 
 
+def test_a_result_too_large_for_the_wire_is_left_out_and_said(ledger):
+    """The map of a whole floor; without an answer the command would only time out."""
+    sent = []
+
+    def publish(message):
+        if len(message.payload) > 1000:
+            return False
+        sent.append(json.loads(message.payload)["payload"])
+        return True
+
+    async def get_map(job):
+        return {"data": "x" * 2000}
+
+    desk = Desk("bot", ledger, Counters(), publish)
+    desk.commands = {"get_map": Command("get_map", "service", "nav_msgs/srv/GetMap", {}, get_map)}
+    desk.start()
+    for _ in range(2):  # a redelivery has the same answer
+        desk.take("", b'{"command_id":"a","command":"get_map"}', None)
+        wait_until(lambda: sent)
+        answer = sent.pop()
+        assert (answer["status"], answer["error"]["code"]) == ("succeeded", "RESULT_TOO_LARGE")
+    desk.close()
+
+
 def test_limits_and_slew():
     """0.1 s apart, at most 1 m/s² faster, never above 0.5; slower and the other way at once from zero."""
     bounds = Bounds([Bound(X, 0.5, 1.0)])
@@ -98,7 +126,7 @@ def test_limits_and_slew():
     assert bounds.still
 
 
-@pytest.mark.parametrize("x", ["NaN", "Infinity", float("nan"), "fast", None, True, [1]])
+@pytest.mark.parametrize("x", ["NaN", "Infinity", float("nan"), 10**400, "fast", None, True, [1]])
 def test_no_number_no_motion(x):
     with pytest.raises(ValueError, match=r"linear\.x"):
         Bounds([Bound(X, 1.0, None)]).apply(twist(x), 1.0)

@@ -322,7 +322,7 @@ def test_what_the_broker_calls_too_large_is_dropped(tmp_path, uplink, caplog):
 
 def test_our_own_limits(uplink, caplog):
     made = uplink(f"port: {free_port()}", ", limits: {payload_kib: 1, blob_kib: 2}")
-    made.publish(sample(0, size=1025))
+    assert not made.publish(sample(0, size=1025))
     made.publish(sample(1, size=2049, topic="rosfit/bot-01/blob/image"))
     assert made.counters.too_large == 2
     made.publish(sample(3, size=2048))
@@ -330,7 +330,7 @@ def test_our_own_limits(uplink, caplog):
         "rosfit/bot-01/telemetry/x: 1025 bytes, bridge.limits allows 1024; dropped",
         "rosfit/bot-01/blob/image: 2049 bytes, bridge.limits allows 2048; dropped",
     ]
-    made.publish(sample(2, size=1500, topic="rosfit/bot-01/blob/image"))
+    assert made.publish(sample(2, size=1500, topic="rosfit/bot-01/blob/image"))
     assert made.counters.too_large == 3
 
 

@@ -60,7 +60,7 @@ class Bounds:
 
 
 def _clamped(value: float, limit: float | None) -> float:
-    return value if limit is None else max(-limit, min(limit, value))
+    return value if limit is None else min(limit, max(-limit, value))
 
 
 def _slewed(last: float, wanted: float, step: float) -> float:

@@ -73,7 +73,12 @@ def _text(shape: Text) -> Put:
     def put(out: bytearray, value: Any) -> None:
         if not isinstance(value, str):
             raise BadValueError(f"expected text, got {value!r}")
-        data = value.encode("utf-8", "surrogatepass") + b"\0"
+        try:
+            data = value.encode("utf-8") + b"\0"
+        except UnicodeEncodeError as error:
+            raise BadValueError(f"half a surrogate pair at {error.start}, which is no text") from error
+        if "\0" in value:
+            raise BadValueError(f"a NUL at {value.index(chr(0))}, where ROS would end the text")
         _check_bound(len(data) - 1, shape.bound)
         _put_count(out, len(data))
         out.extend(data)
@@ -90,7 +95,8 @@ def _struct(shape: Struct) -> Put:
         if not isinstance(value, dict):
             raise BadValueError(f"expected an object with {', '.join(sorted(known))}, got {value!r}")
         if not known.issuperset(value):
-            raise BadValueError(f"unknown field {min(set(value) - known)}; known here: {', '.join(sorted(known))}")
+            has = ", ".join(sorted(known)) or "no field at all"
+            raise BadValueError(f"unknown field {min(set(value) - known)}; known here: {has}")
         if not fields:
             out.append(0)
         for name, put_field in fields:

@@ -26,6 +26,7 @@ FIELDS = {
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"expected text, got {value!r}")
+    value.encode("utf-8")  # half a surrogate pair is a ValueError
     return value
 
 

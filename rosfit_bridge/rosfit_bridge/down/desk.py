@@ -29,13 +29,18 @@ MOST_AT_ONCE = 2_000
 SETTLED_AFTER_S = 20.0
 # What ends sooner is not acknowledged first: one message and one transaction less for most services.
 ACK_AFTER_S = 0.1
+# A message may repeat a value of the command, of up to 256 KiB.
+LONGEST_MESSAGE = 2_000
 _INTERRUPTED = "the bridge was stopped while the command was under way; whether it took effect is not known"
 
 
 class Desk:
-    """`take` is called by the link's thread and only writes down and hands over."""
+    """`take` is called by the link's thread and only writes down and hands over.
 
-    def __init__(self, device_id: str, ledger: Ledger, counters: Counters, publish: Callable[[Outgoing], None]) -> None:
+    `publish` says False of what is too large to be sent.
+    """
+
+    def __init__(self, device_id: str, ledger: Ledger, counters: Counters, publish: Callable[[Outgoing], bool]) -> None:
         self.commands: dict[str, Command] = {}
         self.jobs: dict[str, Job] = {}
         self.lane, self.urgent = Lane("commands"), Lane("urgent")
@@ -184,10 +189,12 @@ class Desk:
         with self._numbering:
             message = self._stream.sample(payload, time.time_ns())
         # Not under our lock: the link's thread may hold the link's and wait for ours.
-        self._publish(message)
+        if not self._publish(message) and answer["status"] in FINAL and "result" in answer:
+            return self._send(command_id, correlation_id, _without_result(answer, len(message.payload)))
         if answer["status"] in FINAL:
             self._unsettled.append((time.monotonic() + SETTLED_AFTER_S, command_id))
             self.lane.post(self.lane.loop.call_later, SETTLED_AFTER_S + 0.1, self._settle)
+        return None
 
     def _again(self, known: Entry) -> None:
         """A redelivery: the last answer once more."""
@@ -241,8 +248,13 @@ class Desk:
             log.error("answers could not be marked as sent and will be sent again: %s", error)
 
 
+def _without_result(answer: Answer, size: int) -> Answer:
+    error = {"code": "RESULT_TOO_LARGE", "message": f"the answer is {size} bytes, more than bridge.limits.payload_kib"}
+    return {"error": error, **{name: value for name, value in answer.items() if name != "result"}}
+
+
 def _answer_of(end: EndError) -> Answer:
-    answer: Answer = {"status": end.status, "error": {"code": end.code, "message": str(end)}}
+    answer: Answer = {"status": end.status, "error": {"code": end.code, "message": str(end)[:LONGEST_MESSAGE]}}
     if end.status == "cancelled":
         answer = {"status": end.status}
     return answer if end.result is None else {**answer, "result": end.result}

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 # What DDS may hold for us while Python is busy: 50 ms of 4 kHz of small messages, 10 pictures.
 SMALL_DEPTH, BLOB_DEPTH = 200, 10
-Send = Callable[[Outgoing], None]
+Send = Callable[[Outgoing], object]
 Watch = Callable[[dict[str, Any]], None]
 
 

@@ -59,7 +59,9 @@ class Injector:
         except (ValueError, TypeError) as error:
             self._counters.not_injected += 1
             if self._complaints.ready(at):
-                log.error("%s: a message for %s was refused: %s", self.entry.mqtt_suffix, self.entry.ros_topic, error)
+                log.error(
+                    "%s: a message for %s was refused: %.300s", self.entry.mqtt_suffix, self.entry.ros_topic, error
+                )
 
     def tick(self, at: float) -> float:
         """Says zero if it is due; when to be called again."""

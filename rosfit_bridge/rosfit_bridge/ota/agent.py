@@ -51,7 +51,7 @@ class Agent:
         config: Ota,
         folder: Path,
         device_id: str,
-        publish: Callable[[Outgoing], None],
+        publish: Callable[[Outgoing], object],
         around: Surroundings,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ PROGRESS_EVERY_S = 2.0
 class Reports:
     """Any thread may call."""
 
-    def __init__(self, device_id: str, publish: Callable[[Outgoing], None]) -> None:
+    def __init__(self, device_id: str, publish: Callable[[Outgoing], object]) -> None:
         self._progress = Stream(device_id, OTA_PROGRESS_SUFFIX, 1)
         self._result = Stream(device_id, OTA_RESULT_SUFFIX, 1)
         self._publish = publish
