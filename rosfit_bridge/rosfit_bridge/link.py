@@ -28,6 +28,7 @@ from rosfit_bridge.envelope import Outgoing
 from rosfit_bridge.holdback import Holdback
 from rosfit_bridge.outbox import Outbox
 from rosfit_bridge.paho_client import Connack, Peer, new_client, properties_of, refusal_of, session_of
+from rosfit_bridge.spool import age_clock
 from rosfit_bridge.throttle import Throttle, complaints
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class Link:
         self._goodbye_mid: int | None = None
         self._close_by: float | None = None
         self._failure: str | None = None
+        self._told: str | None = None  # the last reason that the log has
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_w, False)
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
@@ -86,7 +88,7 @@ class Link:
             self._publish_qos0(message)
             return
         with self.lock:
-            self._outbox.put(message, time.time())
+            self._outbox.put(message, age_clock())
             self._pump()
         self.on_progress()
 
@@ -244,7 +246,7 @@ class Link:
         self._client, self._max_packet = client, connack.maximum_packet_size
         self._outbox.connected(connack.receive_maximum)
         self._counters.connects += 1
-        self.state = LinkState("online", self._peer.address, time.monotonic())
+        self.state, self._told = LinkState("online", self._peer.address, time.monotonic()), None
         log.info("connected to %s as %s", self._peer.address, self._peer.client_id)
         # Before the status: whoever reads that we are online may send a command at once.
         for topic, (qos, _) in self._subscriptions.items():
@@ -317,7 +319,10 @@ class Link:
             self._backoff.was_connected(time.monotonic() - self.state.since)
         pause = self._backoff.failed()
         self.state = LinkState("waiting", reason, time.monotonic())
-        log.warning("%s: %s; next attempt in %.1f s", self._peer.address, reason, pause)
+        # Once for each reason: a robot may be out of reach for weeks.
+        level = logging.DEBUG if reason == self._told else logging.WARNING
+        log.log(level, "%s: %s; next attempt in %.1f s", self._peer.address, reason, pause)
+        self._told = reason
         select.select([self._wake_r], [], [], 0)
         until = time.monotonic() + pause
         while self._close_by is None and (left := until - time.monotonic()) > 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import sqlite3
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +26,24 @@ CREATE TABLE IF NOT EXISTS sample (
 """
 
 
+_STARTED = time.time() - time.monotonic()
+
+
+def age_clock() -> float:
+    """The wall clock as it was at the start, whatever it has been set to since.
+
+    A computer without a clock of its own learns the time with its first connection: its backlog is no older by that.
+    """
+    return _STARTED + time.monotonic()
+
+
 class SpoolError(Exception):
     """The spool cannot be opened; the message says why and what to do."""
 
 
 @dataclass
 class Row:
-    """A message with its place in the order of sending. `taken_at`: Unix seconds."""
+    """A message with its place in the order of sending. `taken_at` is of `age_clock`."""
 
     id: int
     taken_at: float
@@ -97,9 +109,10 @@ class Spool:
         dropped: list[int] = []
         excess = self.bytes - self._max_bytes
         oldest_allowed = now - self._max_age_s
+        known_since = 0.0 if now < _CLOCK_SET else _CLOCK_SET
         freed = 0
         for id_, taken_at, size in self._db.execute("SELECT id, taken_at, size FROM sample ORDER BY id"):
-            if freed >= excess and not _CLOCK_SET < taken_at < oldest_allowed:
+            if freed >= excess and not known_since < taken_at < oldest_allowed:
                 break
             dropped.append(id_)
             freed += size

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from rosfit_bridge.counters import Counters
 from rosfit_bridge.outbox import Batch, Outbox
-from rosfit_bridge.spool import Row, Spool, SpoolError
+from rosfit_bridge.spool import Row, Spool, SpoolError, age_clock
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,8 @@ class Spooler:
         try:
             self._flush(everything=True)
         except sqlite3.Error as error:
-            log.error("%d samples could not be written to the spool and are lost: %s", len(self._outbox), error)
+            if len(self._outbox):
+                log.error("%d samples could not be written to the spool and are lost: %s", len(self._outbox), error)
         self.spool.close()
 
     def _run(self) -> None:
@@ -143,7 +144,7 @@ class Spooler:
         if time.monotonic() < self._trim_at:
             return
         self._trim_at = time.monotonic() + TRIM_EVERY_S
-        ids = self.spool.trim(time.time())
+        ids = self.spool.trim(age_clock())
         if ids:
             with self._lock:
                 self._outbox.trimmed(ids)

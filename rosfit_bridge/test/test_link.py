@@ -1,6 +1,7 @@
 """The connection to the broker, without ROS. test_paho_versions.py runs these again with paho 1.6."""
 
 import json
+import logging
 import socket
 import ssl
 import subprocess
@@ -318,6 +319,25 @@ def test_what_the_broker_calls_too_large_is_dropped(tmp_path, uplink, caplog):
     assert (made.counters.too_large, made.counters.connects) == (1, 1)
     listener.close()
     broker.kill()
+
+
+def test_a_clock_that_is_set_makes_nothing_old(uplink, monkeypatch):
+    """A computer without a clock of its own starts with the time it was switched off at, a month ago."""
+    made = uplink(f"port: {free_port()}")
+    made.publish(sample(0))
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 30 * 86_400)
+    made.publish(sample(1))
+    wait_until(lambda: made.spooler.spool.count + made.counters.dropped_spool == 2)
+    assert made.counters.dropped_spool == 0
+
+
+def test_the_same_reason_is_told_once(uplink, caplog):
+    made = uplink(f"port: {free_port()}")
+    caplog.set_level(logging.DEBUG, "rosfit_bridge.link")
+    wait_until(lambda: caplog.text.count("next attempt") >= 3)
+    assert [r.levelname for r in caplog.records if "next attempt" in r.message][:3] == ["WARNING", "DEBUG", "DEBUG"]
+    assert made.link.state.name in ("waiting", "connecting")
 
 
 def test_our_own_limits(uplink, caplog):

@@ -223,6 +223,10 @@ def test_old_rows_are_dropped_but_not_those_of_an_unset_clock(tmp_path):
     spool.append([Row(1, now - 120, message(1)), Row(2, now - 30, message(2)), Row(3, 5.0, message(3))])
     assert spool.trim(now) == [1]
     assert [number(r) for r in spool.load(0, 10, 10**6)] == [2, 3]
+    assert spool.trim(100.0) == []  # after a start without the time: row 2 is of the future
+    spool.append([Row(4, 10.0, message(4))])
+    spool.delete([Row(2, now, message(2))])
+    assert spool.trim(68.0) == [3]
     spool.close()
 
 
