@@ -119,13 +119,13 @@ def _run(settings: Config, argv: list[str], path: Path, stop: threading.Event) -
         uplink.close()
 
 
-def _others(settings: Config, uplink: Uplink, context: Any) -> list[Any]:
+def _others(settings: Config, uplink: Uplink, context: Any, on_end: Any) -> list[Any]:
     """The nodes of what is switched off by default; started before the link and closed before it."""
     from rosfit_bridge.node.ota_node import OtaNode
     from rosfit_bridge.node.shadow_node import ShadowNode
 
     wanted = [(OtaNode, settings.ota.enabled), (ShadowNode, settings.shadow.enabled)]
-    return [made(settings, uplink, context) for made, enabled in wanted if enabled]
+    return [made(settings, uplink, context, on_end) for made, enabled in wanted if enabled]
 
 
 def _turn(
@@ -147,12 +147,21 @@ def _turn(
     except RuntimeError as error:
         log.error("--ros-args: %s", str(error).partition(", at ")[0])
         return USAGE
+    failures: list[BaseException] = []
+
+    def on_end(failure: BaseException | None) -> None:
+        """A bridge that is deaf in one ear ends, so that whoever started it starts it anew."""
+        if failure is not None:
+            log.error("a ROS executor has ended: %r", failure)
+            failures.append(failure)
+        stop.set()
+
     bridge = BridgeNode(settings, uplink, context)
-    spinner = Spinner(bridge.node, context, on_end=stop.set)
+    spinner = Spinner(bridge.node, context, on_end)
     spinner.start()
-    down = DownNode(settings, uplink, ledger, context, bridge, reload)
+    down = DownNode(settings, uplink, ledger, context, bridge, reload, on_end)
     down.start()
-    others = _others(settings, uplink, context)
+    others = _others(settings, uplink, context, on_end)
     for other in others:
         other.start()
     uplink.start()  # last: who reads "online" may count on the subscriptions
@@ -165,7 +174,4 @@ def _turn(
         spinner.stop()
         bridge.close()
         context.try_shutdown()
-    if spinner.failure is not None:
-        log.error("the ROS executor ended: %r", spinner.failure)
-        return FAILED
-    return DONE
+    return FAILED if failures else DONE

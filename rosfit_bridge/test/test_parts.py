@@ -26,6 +26,7 @@ from rosfit_bridge.envelope import Clock, MessageIds, Outgoing, Stream, dumps, s
 from rosfit_bridge.heartbeat import Heartbeat
 from rosfit_bridge.holdback import LARGE_DEPTH, SMALL_DEPTH, Holdback
 from rosfit_bridge.node.qos import UNKNOWN
+from rosfit_bridge.node.shadow_node import Shadow
 from rosfit_bridge.node.tap import Tap, _Ear
 from rosfit_bridge.throttle import Throttle, TokenBucket
 from rosfit_bridge.vitals import Vitals
@@ -283,6 +284,22 @@ def test_held_back_samples_are_the_newest_in_order(sent):
     newest = [n for (_, large), ns in kept.items() for n in ns[-(LARGE_DEPTH if large else SMALL_DEPTH) :]]
     assert out == sorted(newest)
     assert dropped == len(sent) - len(out)
+
+
+def test_a_message_that_is_too_much_for_its_reader_does_not_end_the_node(caplog):
+    """Nested too deep, say; it is told once, and the next message is heard."""
+    heard = []
+    ear = _Ear(lambda text: heard.append(json.loads(text)))
+    for text in ("[" * 100_000, "[" * 100_000, "1"):
+        ear(text)
+    assert heard == [1]
+    assert caplog.text.count("RecursionError") == 1
+
+
+@pytest.mark.parametrize("payload", [b"[1]", b'{"payload": [1]}', b'{"payload": "x"}', b"\xff"])
+def test_what_is_no_shadow_message_is_told(payload, caplog):
+    Shadow._in_lane(None, None)("rosfit/bot/shadow/delta", payload, None)
+    assert "rosfit/bot/shadow/delta was not understood" in caplog.text
 
 
 @given(st.lists(st.integers(0, 4), max_size=30), st.data())

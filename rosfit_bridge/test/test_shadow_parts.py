@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rosfit_bridge.config import ConfigError, parse
-from rosfit_bridge.shadow.document import MISSING, difference, find, leaves, merge, put, same
+from rosfit_bridge.shadow.document import MISSING, difference, find, leaves, merge, presentable, put, same
 from rosfit_bridge.shadow.reporter import DAY_MS, REFUSED, RESEND_AFTER_S, Refusals, Reporter
 
 keys = st.sampled_from("abc")
@@ -113,6 +114,14 @@ def test_the_server_ends_up_with_what_the_robot_has(turns, data):
     else:
         pytest.fail("it never became silent")
     assert same(server.reported, actual)
+
+
+def test_what_a_robot_says_of_itself_can_be_sent():
+    """What no report can carry would stop all reports after it; a null would be reported for ever."""
+    said = json.loads('{"a": [NaN, -1e400, 1.5], "b": {"c": null, "\\ud83d": "\\ud83d"}, "d": true}')
+    shown = presentable(said)
+    assert shown == {"a": ["NaN", "-Infinity", 1.5], "b": {"?": "?"}, "d": True}
+    assert difference(merge({}, difference({}, shown)), shown) == {}
 
 
 def test_what_will_never_be_taken_is_said_once():

@@ -122,14 +122,19 @@ def _key(mapping: Publish) -> Publish:
     return dataclasses.replace(mapping, line=0)
 
 
-class Spinner:
-    """Turns the executor in a thread of its own, so that the main thread hears signals at once."""
+OnEnd = Callable[[BaseException | None], None]
 
-    def __init__(self, node: Node, context: Context, on_end: Callable[[], None]) -> None:
+
+class Spinner:
+    """Turns the executor in a thread of its own, so that the main thread hears signals at once.
+
+    `on_end` is told why, when it was not stopped: a node whose executor has ended is deaf.
+    """
+
+    def __init__(self, node: Node, context: Context, on_end: OnEnd) -> None:
         made = EventsExecutor or SingleThreadedExecutor
         self._executor = made(context=context)
         self._executor.add_node(node)
-        self.failure: BaseException | None = None
         self._on_end = on_end
         self._stop: Future = Future()
         self._thread = threading.Thread(target=self._run, name="ros", daemon=True)
@@ -143,6 +148,7 @@ class Spinner:
         self._thread.join(5.0)
 
     def _run(self) -> None:
+        failure: BaseException | None = None
         try:
             while not self._stop.done():
                 # With a timeout, as without one the EventsExecutor in the PyPI wheels takes a whole core while idle;
@@ -151,6 +157,6 @@ class Spinner:
         except ExternalShutdownException:
             log.info("the ROS context was shut down")
         except BaseException as error:
-            self.failure = error
+            failure = error
         finally:
-            self._on_end()
+            self._on_end(failure)

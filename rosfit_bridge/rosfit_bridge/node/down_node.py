@@ -19,7 +19,7 @@ from rosfit_bridge.down.desk import EMERGENCY_STOP, Desk
 from rosfit_bridge.down.job import Command, Job, failed, rejected
 from rosfit_bridge.down.ledger import Ledger
 from rosfit_bridge.envelope import Clock, Stream
-from rosfit_bridge.node.bridge_node import BridgeNode, Spinner
+from rosfit_bridge.node.bridge_node import BridgeNode, OnEnd, Spinner
 from rosfit_bridge.node.calls import ServiceCommand
 from rosfit_bridge.node.goals import ActionCommand
 from rosfit_bridge.node.inject import Injector, Motion
@@ -38,7 +38,14 @@ class DownNode:
     """`reload` reads and checks the configuration anew; `up` takes what changed of bridge.publish."""
 
     def __init__(
-        self, config: Config, uplink: Uplink, ledger: Ledger, context: Context, up: BridgeNode, reload: Reload
+        self,
+        config: Config,
+        uplink: Uplink,
+        ledger: Ledger,
+        context: Context,
+        up: BridgeNode,
+        reload: Reload,
+        on_end: OnEnd,
     ) -> None:
         self._config, self._uplink, self._up, self._reload = config, uplink, up, reload
         device_id = config.rosfit.device_id
@@ -51,7 +58,7 @@ class DownNode:
         self._made: dict[tuple[Any, ...], Any] = {}
         self._injectors: dict[Subscribe, Injector] = {}
         self._heard: set[str] = set()
-        self._spinner = Spinner(self.node, context, on_end=lambda: None)
+        self._spinner = Spinner(self.node, context, on_end)
 
     def start(self) -> None:
         """Before the link, which is then subscribed with its first connection."""

@@ -17,7 +17,7 @@ from rosfit_bridge import tls
 from rosfit_bridge.config import Config
 from rosfit_bridge.config_ota import Gate
 from rosfit_bridge.convert.shape import UnknownTypeError, load_class
-from rosfit_bridge.node.bridge_node import Spinner
+from rosfit_bridge.node.bridge_node import OnEnd, Spinner
 from rosfit_bridge.node.tap import Tap
 from rosfit_bridge.ota.agent import Agent, Surroundings
 from rosfit_bridge.ota.conditions import CommandSaysYes, Condition, ProcessRuns
@@ -31,7 +31,7 @@ DEPTH = 10
 
 
 class OtaNode:
-    def __init__(self, config: Config, uplink: Uplink, context: Context) -> None:
+    def __init__(self, config: Config, uplink: Uplink, context: Context, on_end: OnEnd) -> None:
         self._config, self._uplink = config, uplink
         self._topic = DeviceTopics(config.rosfit.device_id).of(OTA_TRIGGER_SUFFIX)
         self.node = Node("rosfit_bridge_updates", context=context, enable_rosout=False, start_parameter_services=False)
@@ -44,7 +44,7 @@ class OtaNode:
         )
         self._agent = Agent(config.ota, update_folder(config), config.rosfit.device_id, uplink.publish, around)
         self.node.create_timer(1.0, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self._spinner = Spinner(self.node, context, on_end=lambda: None)
+        self._spinner = Spinner(self.node, context, on_end)
 
     def start(self) -> None:
         """Before the link, which is then subscribed with its first connection."""

@@ -21,12 +21,13 @@ from rosfit_bridge.down.job import EndError
 from rosfit_bridge.down.lane import Lane
 from rosfit_bridge.down.request import decode
 from rosfit_bridge.envelope import Stream
-from rosfit_bridge.node.bridge_node import Spinner
+from rosfit_bridge.node.bridge_node import OnEnd, Spinner
 from rosfit_bridge.node.parameters import full_name
 from rosfit_bridge.node.shadow_targets import ParameterTarget, Target, make_target
 from rosfit_bridge.node.tap import Tap
-from rosfit_bridge.shadow.document import MISSING, find, leaves, put
+from rosfit_bridge.shadow.document import MISSING, find, leaves, presentable, put
 from rosfit_bridge.shadow.reporter import RESEND_AFTER_S, Refusals, Reporter
+from rosfit_bridge.throttle import complaints
 from rosfit_bridge.topics import DeviceTopics, shadow_suffix
 from rosfit_bridge.uplink import Uplink
 
@@ -37,7 +38,7 @@ TURN_EVERY_S = 0.1
 
 
 class ShadowNode:
-    def __init__(self, config: Config, uplink: Uplink, context: Context) -> None:
+    def __init__(self, config: Config, uplink: Uplink, context: Context, on_end: OnEnd) -> None:
         self.node = Node("rosfit_bridge_shadow", context=context, enable_rosout=False, start_parameter_services=False)
         self._lane = Lane("shadow")
         self._taps: list[Tap] = []
@@ -52,7 +53,7 @@ class ShadowNode:
             qos_profile_parameter_events,
         )
         self.node.create_timer(1.0, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self._spinner = Spinner(self.node, context, on_end=lambda: None)
+        self._spinner = Spinner(self.node, context, on_end)
 
     def start(self) -> None:
         """Before the link, which is then subscribed with its first connection."""
@@ -91,6 +92,7 @@ class Shadow:
         self._streams = {what: Stream(device_id, shadow_suffix(name, what), 1) for what in ("get", "reported")}
         self._reporter = Reporter([target.entry.path for target in targets], lambda: time.time_ns() // 1_000_000)
         self._refusals = Refusals()
+        self._complaints = complaints()
         self._wanted: dict[Target, Any] = {}
         self._version = 0
         self._since = -1.0
@@ -118,7 +120,11 @@ class Shadow:
             except ValueError as error:
                 log.error("%s was not understood: %s", topic, error)
                 return
-            lane.post(handler, message.get("payload", message))
+            payload = message.get("payload", message)
+            if isinstance(payload, dict):
+                lane.post(handler, payload)
+            else:
+                log.error("%s was not understood: payload: expected an object", topic)
 
         return take
 
@@ -128,8 +134,9 @@ class Shadow:
             try:
                 await self._turn()
             except Exception:
-                # A fault with one value must not end the shadow.
-                log.exception("shadow %s", self._name)
+                # A fault with one value must not end the shadow, nor fill the log.
+                if self._complaints.ready(time.monotonic()):
+                    log.exception("shadow %s", self._name)
             await asyncio.sleep(TURN_EVERY_S)
 
     def parameter_changed(self, node: str, name: str, value: Any) -> None:
@@ -184,11 +191,12 @@ class Shadow:
                     log.debug("%s: %s", ".".join(target.entry.path), error)
             if value is not MISSING:
                 put(actual, target.entry.path, value)
-        return {**actual, **self._refusals.document}
+        shown: dict[str, Any] = presentable({**actual, **self._refusals.document})
+        return shown
 
     def _on_delta(self, message: dict[str, Any]) -> None:
         version = message.get("version", 0)
-        if version < self._version:
+        if not isinstance(version, int) or version < self._version:
             return
         self._version = version
         self._wanted.clear()
@@ -202,7 +210,7 @@ class Shadow:
         self._refusals.prune(state if isinstance(state, dict) else {})
 
     def _on_document(self, message: dict[str, Any]) -> None:
-        reported = (message.get("state") or {}).get("reported")
+        reported = find(message, ("state", "reported"))
         self._reporter.learn(reported if isinstance(reported, dict) else {})
 
     def _on_accepted(self, message: dict[str, Any]) -> None:

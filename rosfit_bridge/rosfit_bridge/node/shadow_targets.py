@@ -140,7 +140,7 @@ class Told:
         fields = list(plain)
         self.value = plain[fields[0]] if len(fields) == 1 else plain
         if self._is_text:
-            with contextlib.suppress(ValueError):  # text that is just text
+            with contextlib.suppress(ValueError, RecursionError):  # text that is just text
                 self.value = json.loads(self.value)
 
 

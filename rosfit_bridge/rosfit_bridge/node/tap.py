@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from rclpy.node import Node
 
 from rosfit_bridge.node.qos import Match, match
+from rosfit_bridge.throttle import complaints
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -117,6 +119,7 @@ class _Ear:
 
     def __init__(self, callback: Callback) -> None:
         self._callback = callback
+        self._complaints = complaints()
         self._heard: Counter[int] = Counter()
         self.others: list[_Ear] = []
         self.muted = False
@@ -129,7 +132,12 @@ class _Ear:
             self._heard[key] += 1
             if any(other._heard[key] >= self._heard[key] for other in self.others):
                 return
-        self._callback(message)
+        try:
+            self._callback(message)
+        except Exception:
+            # It would leave the executor, and with it the whole node.
+            if self._complaints.ready(time.monotonic()):
+                log.exception("a message of %s", type(message).__name__)
 
     def meet(self, others: list[_Ear]) -> None:
         if not others:
