@@ -50,11 +50,14 @@ def main(argv: list[str] | None = None) -> int:
     return _run(settings, argv, options.config, stop)
 
 
-def _checked(path: Path) -> Config:
+def _checked(path: Path, now: Config | None = None) -> Config:
+    """`now` is what the bridge runs with, when it is to change under way."""
     settings = config.load(path)
-    from rosfit_bridge.config_types import check_types  # what it imports comes with ROS
+    from rosfit_bridge.convert.installed import check_reload, check_types  # what they import comes with ROS
 
     check_types(settings, str(path))
+    if now is not None:
+        check_reload(now, settings, str(path))
     return settings
 
 
@@ -112,7 +115,7 @@ def _run(settings: Config, argv: list[str], path: Path, stop: threading.Event) -
     if renewal is not None:
         renewal.start()
     try:
-        return _turn(settings, uplink, ledger, stop, argv, lambda: _checked(path))
+        return _turn(settings, uplink, ledger, stop, argv, lambda now: _checked(path, now))
     finally:
         if renewal is not None:
             renewal.close()
@@ -134,7 +137,7 @@ def _turn(
     ledger: Ledger,
     stop: threading.Event,
     argv: list[str],
-    reload: Callable[[], Config],
+    reload: Callable[[Config], Config],
 ) -> int:
     from rclpy.context import Context
 

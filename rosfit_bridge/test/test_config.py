@@ -8,7 +8,7 @@ import yaml
 
 from rosfit_bridge import config
 from rosfit_bridge.config_down import Subscribe
-from rosfit_bridge.config_types import check_types
+from rosfit_bridge.convert.installed import check_types
 from rosfit_bridge.schema import Section
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "config" / "rosfit-bridge.yaml"
@@ -249,7 +249,7 @@ def test_ids_and_names_are_text_without_quotes_too(tmp_path):
         (
             "bridge: {publish: [{ros_topic: /diagnostics, mqtt_suffix: telemetry/d, msg_type: std_msgs/String}]}",
             "bridge.publish[0].msg_type: /diagnostics is diagnostic_msgs/msg/DiagnosticArray by the bridge itself; "
-            "a topic has one type",
+            "of one topic there is one type",
         ),
         (
             "bridge: {services: [{command: a, ros_service: /a, srv_type: std_srvs/Triger}]}",

@@ -188,6 +188,10 @@ def test_reload(robot, cloud, process):
     answer = cloud.done("reload_config")
     assert code(answer) == ("failed", "INVALID_CONFIG")
     assert "std_srvs has no srv SetBoo" in answer["error"]["message"]
+    process.config.write_text(before.replace("std_srvs/SetBool", "std_srvs/Empty"))
+    answer = cloud.done("reload_config")
+    assert code(answer) == ("failed", "INVALID_CONFIG")
+    assert "is std_srvs/srv/SetBool until the bridge is started anew" in answer["error"]["message"]
     assert cloud.done("set_bool", {"data": True})["status"] == "succeeded"
     renamed = before.replace("command: set_bool", "command: lights")
     process.config.write_text(renamed.replace("period_s: 1", "period_s: 2"))

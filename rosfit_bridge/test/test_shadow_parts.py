@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rosfit_bridge.config import ConfigError, parse
-from rosfit_bridge.shadow.document import MISSING, difference, find, leaves, merge, presentable, put, same
+from rosfit_bridge.convert.values import presentable
+from rosfit_bridge.shadow.document import MISSING, difference, find, leaves, merge, put, same
 from rosfit_bridge.shadow.reporter import DAY_MS, REFUSED, RESEND_AFTER_S, Refusals, Reporter
 
 keys = st.sampled_from("abc")

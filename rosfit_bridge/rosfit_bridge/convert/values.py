@@ -106,6 +106,19 @@ def octets(values: Sequence[bytes]) -> str:
     return b64(b"".join(values))
 
 
+def presentable(value: Any) -> Any:
+    """Parsed JSON as JSON and a merge patch carry it: no NaN, no half characters, and what is null is not there."""
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [presentable(each) for each in value]
+    if isinstance(value, dict):
+        return {presentable(key): presentable(each) for key, each in value.items() if each is not None}
+    return value
+
+
 def to_float(value: Any) -> float:
     if isinstance(value, str):
         if value not in _NAMES:

@@ -70,12 +70,12 @@ class BridgeNode:
         config, self._next = self._next, None
         if config is None:
             return
-        before, self._fed = self._fed, {}
-        for mapping in config.bridge.publish:
-            key = _key(mapping)
-            self._fed[key] = before.pop(key, None) or self._tap(self._feed(mapping))
-        for tap in before.values():
-            tap.close()
+        wanted = {_key(mapping): mapping for mapping in config.bridge.publish}
+        for key in self._fed.keys() - wanted:
+            self._fed.pop(key).close()
+        for key, mapping in wanted.items():
+            if key not in self._fed:
+                self._fed[key] = self._tap(self._feed(mapping))
         self._taps = list(self._fed.values())
 
     def _feed(self, mapping: Publish) -> Feed:

@@ -31,11 +31,11 @@ log = logging.getLogger(__name__)
 
 # What reload_config changes without a restart.
 LIVE = ("publish", "subscribe", "services", "actions", "parameters")
-Reload = Callable[[], Config]
+Reload = Callable[[Config], Config]
 
 
 class DownNode:
-    """`reload` reads and checks the configuration anew; `up` takes what changed of bridge.publish."""
+    """`reload` reads the configuration anew and holds it against the present one; `up` takes a new bridge.publish."""
 
     def __init__(
         self,
@@ -103,12 +103,12 @@ class DownNode:
         return command
 
     def _subscribe(self, entries: tuple[Subscribe, ...]) -> None:
-        before, self._injectors = self._injectors, {}
-        for entry in entries:
-            key = dataclasses.replace(entry, line=0, limits=_Frozen(entry.limits), slew=_Frozen(entry.slew))
-            self._injectors[key] = before.pop(key, None) or self.motion.add(self.node, entry)
-        for gone in before.values():
-            self.motion.remove(gone)
+        wanted = {_key(entry): entry for entry in entries}
+        for key in self._injectors.keys() - wanted:
+            self.motion.remove(self._injectors.pop(key))
+        for key, entry in wanted.items():
+            if key not in self._injectors:
+                self._injectors[key] = self.motion.add(self.node, entry)
         suffixes = {entry.mqtt_suffix for entry in entries}
         for suffix in self._heard - suffixes:
             self._uplink.link.unsubscribe(self._topics.of(suffix))
@@ -179,7 +179,7 @@ class DownNode:
 
     async def _reload_config(self, _job: Job) -> dict[str, Any]:
         try:
-            fresh = self._reload()
+            fresh = self._reload(self._config)
         except ConfigError as error:
             raise failed("INVALID_CONFIG", f"{error}\nthe bridge goes on as it was") from error
         changed = [key for key in LIVE if _without_lines(fresh, key) != _without_lines(self._config, key)]
@@ -201,6 +201,11 @@ class _Frozen(dict):  # type: ignore[type-arg]
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(frozenset(self.items()))
+
+
+def _key(entry: Subscribe) -> Subscribe:
+    """Equal for what was only moved to another line."""
+    return dataclasses.replace(entry, line=0, limits=_Frozen(entry.limits), slew=_Frozen(entry.slew))
 
 
 def _without_lines(config: Config, key: str) -> list[Any]:

@@ -17,6 +17,7 @@ from rclpy.qos import qos_profile_parameter_events
 from rosfit_bridge.config import Config
 from rosfit_bridge.config_shadow import DEFAULT, Entry
 from rosfit_bridge.convert.parameters import to_json
+from rosfit_bridge.convert.values import presentable
 from rosfit_bridge.down.job import EndError
 from rosfit_bridge.down.lane import Lane
 from rosfit_bridge.down.request import decode
@@ -25,7 +26,7 @@ from rosfit_bridge.node.bridge_node import OnEnd, Spinner
 from rosfit_bridge.node.parameters import full_name
 from rosfit_bridge.node.shadow_targets import ParameterTarget, Target, make_target
 from rosfit_bridge.node.tap import Tap
-from rosfit_bridge.shadow.document import MISSING, find, leaves, presentable, put
+from rosfit_bridge.shadow.document import MISSING, find, leaves, put
 from rosfit_bridge.shadow.reporter import RESEND_AFTER_S, Refusals, Reporter
 from rosfit_bridge.throttle import complaints
 from rosfit_bridge.topics import DeviceTopics, shadow_suffix

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rosfit_bridge.convert import values
-
 Path = tuple[str, ...]
 MISSING: Any = object()
 
@@ -64,19 +62,6 @@ def difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
         elif old is MISSING or not same(old, value):
             patch[key] = value
     return patch
-
-
-def presentable(value: Any) -> Any:
-    """As JSON and a merge patch carry it: no NaN, no half characters, and what is null is not there."""
-    if isinstance(value, float):
-        return values.number(value)
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, list):
-        return [presentable(each) for each in value]
-    if isinstance(value, dict):
-        return {presentable(key): presentable(each) for key, each in value.items() if each is not None}
-    return value
 
 
 def same(one: Any, other: Any) -> bool:

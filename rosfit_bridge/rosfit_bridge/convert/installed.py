@@ -26,33 +26,33 @@ from rosfit_bridge.convert.shape import (
 )
 from rosfit_bridge.located import Problem
 
-# Section, key of the topic, key of the type, and whether the bridge writes such messages.
+# Section, what has a type there, its key and that of its type, and whether the bridge writes such messages.
 _KEYS = (
-    ("bridge.publish", "ros_topic", "msg_type", False),
-    ("bridge.subscribe", "ros_topic", "msg_type", True),
-    ("bridge.services", None, "srv_type", True),
-    ("bridge.actions", None, "action_type", True),
-    ("shadow.map", "ros_topic", "msg_type", True),
-    ("shadow.map", None, "srv_type", True),
-    ("shadow.map", "report_topic", "report_type", False),
-    ("ota.gate", "ros_topic", "msg_type", False),
+    ("bridge.publish", "topic", "ros_topic", "msg_type", False),
+    ("bridge.subscribe", "topic", "ros_topic", "msg_type", True),
+    ("bridge.services", "service", "ros_service", "srv_type", True),
+    ("bridge.actions", "action", "ros_action", "action_type", True),
+    ("shadow.map", "topic", "ros_topic", "msg_type", True),
+    ("shadow.map", "service", "ros_service", "srv_type", True),
+    ("shadow.map", "topic", "report_topic", "report_type", False),
+    ("ota.gate", "topic", "ros_topic", "msg_type", False),
 )
 # What is sent comes first.
 _PARTS = {"srv": ("Request", "Response"), "action": ("Goal", "Result", "Feedback")}
 _OWN = {
-    "/rosout": "rcl_interfaces/msg/Log",
-    "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
-    "/parameter_events": "rcl_interfaces/msg/ParameterEvent",
+    ("topic", "/rosout"): "rcl_interfaces/msg/Log",
+    ("topic", "/diagnostics"): "diagnostic_msgs/msg/DiagnosticArray",
+    ("topic", "/parameter_events"): "rcl_interfaces/msg/ParameterEvent",
 }
 
 
 class Use(NamedTuple):
-    """A place that names a type, for a topic or for a service or action."""
+    """A place of the file that names a type. `thing` is a topic, service or action, and its name."""
 
     path: str
     line: int
-    name: str
-    topic: str | None
+    type: str
+    thing: tuple[str, str]
     sent: bool
 
 
@@ -68,10 +68,22 @@ def check_types(settings: Config, file: str) -> None:
         raise ConfigError(file, problems)
 
 
+def check_reload(now: Config, fresh: Config, file: str) -> None:
+    """What is in use keeps its type, or ROS makes an error half-way. Raises `ConfigError`."""
+    held = {use.thing: use.type for use in _uses(now)}
+    problems = [
+        Problem(use.line, use.path, f"{use.thing[1]} is {held[use.thing]} until the bridge is started anew")
+        for use in _uses(fresh)
+        if held.get(use.thing, use.type) != use.type
+    ]
+    if problems:
+        raise ConfigError(file, problems)
+
+
 def _checks(settings: Config) -> Iterator[tuple[str, int, Callable[[], None]]]:
     """Path, line, and what raises where something is wrong."""
     for use in _uses(settings):
-        yield use.path, use.line, partial(_usable, use.name, sent=use.sent)
+        yield use.path, use.line, partial(_usable, use.type, sent=use.sent)
     for index, entry in enumerate(settings.bridge.subscribe):
         yield f"bridge.subscribe[{index}]", entry.line, partial(_bounds, entry)
     for index, gate in enumerate(settings.ota.gate):
@@ -80,21 +92,21 @@ def _checks(settings: Config) -> Iterator[tuple[str, int, Callable[[], None]]]:
 
 
 def _uses(settings: Config) -> Iterator[Use]:
-    for section, topic, key, sent in _KEYS:
+    for section, kind, name, key, sent in _KEYS:
         for index, entry in enumerate(operator.attrgetter(section)(settings)):
-            name = getattr(entry, key)
-            if name is not None:
-                yield Use(f"{section}[{index}].{key}", entry.line, name, topic and getattr(entry, topic), sent)
+            type_ = getattr(entry, key)
+            if type_ is not None:
+                yield Use(f"{section}[{index}].{key}", entry.line, type_, (kind, getattr(entry, name)), sent)
 
 
 def _one_type_each(settings: Config) -> Iterator[Problem]:
-    """Of a second type for a topic, ROS makes an error when the node is already up."""
-    known = {topic: (name, "the bridge itself") for topic, name in _OWN.items()}
+    """Of a second one, ROS makes an error when the node is already up."""
+    known = {thing: (type_, "the bridge itself") for thing, type_ in _OWN.items()}
     for use in _uses(settings):
-        if use.topic is not None:
-            first, by = known.setdefault(use.topic, (use.name, f"line {use.line}"))
-            if first != use.name:
-                yield Problem(use.line, use.path, f"{use.topic} is {first} by {by}; a topic has one type")
+        first, by = known.setdefault(use.thing, (use.type, f"line {use.line}"))
+        if first != use.type:
+            kind, name = use.thing
+            yield Problem(use.line, use.path, f"{name} is {first} by {by}; of one {kind} there is one type")
 
 
 def _usable(name: str, *, sent: bool) -> None:
