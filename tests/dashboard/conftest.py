@@ -267,10 +267,18 @@ def request_for_bot() -> str:
     return request.public_bytes(serialization.Encoding.PEM).decode()
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
+@pytest.fixture(scope="module")
+async def module_browser() -> AsyncIterator[Browser]:
     async with chromium() as browser:
         yield browser
+
+
+@pytest.fixture
+async def browser(module_browser: Browser) -> AsyncIterator[Browser]:
+    """Without a page of an earlier test."""
+    yield module_browser
+    for context in module_browser.contexts:
+        await context.close()
 
 
 @pytest.fixture
