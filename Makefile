@@ -3,9 +3,10 @@
 .PHONY: help setup setup-test run serve test test-all lint bench bridge clean
 VENV := .venv
 CONFIG ?= rosfit-bridge.yaml
-# A file's tests share their servers, so they stay together. Three at a time: two wait more than they work.
+# A file's tests share their servers, and so do a folder's, which end with it: hence by file, and in order.
+# Three at a time: two wait more than they work.
 # With bytecode, whatever the environment says: servers start by the hundred, and compiling takes each half a second.
-PYTEST = @env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/python -m pytest -n 3 --dist loadfile
+PYTEST = @env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

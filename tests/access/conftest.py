@@ -11,7 +11,7 @@ from tests.access.mqtt import Doors
 from tests.server import Client, RunningServer, free_ports, server_folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server() -> Iterator[RunningServer]:
     if find() is None:
         fetch(default_target())
@@ -30,12 +30,12 @@ def server() -> Iterator[RunningServer]:
             server.clean_up()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def admin(server: RunningServer) -> Client:
     return server.admin
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def doors(server: RunningServer) -> Doors:
     """Every way in for robots."""
     ports = {name: int(server._env[f"ROSFIT_MQTT_{name.upper()}_PORT"]) for name in ("tls", "wss", "cert")}

@@ -10,7 +10,7 @@ from tests.accounts.cast import Cast
 from tests.server import RunningServer, running_server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server() -> Iterator[RunningServer]:
     with running_server(ROSFIT_RATE_LIMIT_PER_S="100000") as running:
         for device_id, tags in (("red-1", ["red"]), ("red-2", ["red"]), ("blue-1", ["blue"])):
@@ -18,6 +18,6 @@ def server() -> Iterator[RunningServer]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cast(server: RunningServer) -> Cast:
     return Cast(server)

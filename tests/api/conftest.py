@@ -10,7 +10,7 @@ from tests.server import Client, RunningServer, running_server
 from tests.timescale import timescale
 
 
-@pytest.fixture(scope="session", params=["postgres", pytest.param("timescale", marks=pytest.mark.full)])
+@pytest.fixture(scope="package", params=["postgres", pytest.param("timescale", marks=pytest.mark.full)])
 def server(request: pytest.FixtureRequest) -> Iterator[RunningServer]:
     # The rate limit has a test of its own; elsewhere a quick client must not run into it.
     settings = {"ROSFIT_RATE_LIMIT_PER_S": "5000"}
@@ -20,12 +20,12 @@ def server(request: pytest.FixtureRequest) -> Iterator[RunningServer]:
         yield stack.enter_context(running_server(**settings))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def admin(server: RunningServer) -> Client:
     return server.admin
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def viewer(server: RunningServer) -> Client:
     return server.user("viewer")
 

@@ -67,7 +67,7 @@ class Running:
         return (self.settings.data_dir / "setup-token").read_text().strip()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def data_dir() -> Iterator[Path]:
     """A folder that the servers' user can reach; pytest's own are closed to it."""
     parent = Path(tempfile.mkdtemp(prefix="rosfit-dashboard-"))
@@ -76,14 +76,14 @@ def data_dir() -> Iterator[Path]:
     shutil.rmtree(parent)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def first_port(worker_id: str) -> int:
     """Each worker of a parallel run looks for free ports in a range of its own."""
     worker = int(worker_id.removeprefix("gw")) if worker_id.startswith("gw") else 0
     return 25_000 + worker * 100
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def endpoints(data_dir: Path, first_port: int) -> Iterator[Endpoints]:
     """PostgreSQL and Valkey (and a broker nobody asks), kept by a loop in a thread of its own."""
     mqtt_port = free_port(first_port)
@@ -111,7 +111,7 @@ def endpoints(data_dir: Path, first_port: int) -> Iterator[Endpoints]:
     thread.join()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running(data_dir: Path, first_port: int) -> Iterator[Running]:
     """`rosfit serve`, one for the whole session."""
     port = free_port(first_port + 50)
@@ -147,7 +147,7 @@ def start(settings: Settings) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def template_database(endpoints: Endpoints) -> str:
     """A migrated, empty database, of which every test gets a copy."""
     url = endpoints.database_url
@@ -211,7 +211,7 @@ class Site:
         return self.client.cookies[COOKIE]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pages() -> tuple[Litestar, dict[str, Any]]:
     """The pages, and what is injected into them: each test puts its own in. Making them takes a third of a second."""
     injected: dict[str, Any] = {}
@@ -258,7 +258,7 @@ async def site(
         yield Site(parts, await stack.enter_async_context(client), app, feed, store, settings)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def request_for_bot() -> str:
     """A certificate signing request with a key of its own, as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())

@@ -56,7 +56,7 @@ def token_of(command: str) -> str:
     return match[0]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def place(running: Running) -> Place:
     """The first account is made in the browser, at the address that `rosfit serve` prints."""
 

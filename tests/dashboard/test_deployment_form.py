@@ -7,7 +7,7 @@ import pytest
 
 from rosfit.dashboard.deployment_form import EMPTY, in_words, new_deployment
 from rosfit.kernel.errors import InvalidError
-from rosfit.ota import artifacts
+from rosfit.ota import artifact_rows, artifacts
 from rosfit.ota.models import NewArtifact, Stored
 from tests.dashboard.conftest import Site
 from tests.dashboard.test_access_pages import shown
@@ -22,7 +22,7 @@ async def artifact_id(site: Site) -> str:
     await add_robot(site, "hall-1", tags=["hall"])
     await add_robot(site, "mcu-1", type="micro_ros_mcu", tags=["dock"])
     async with site.edge.open_work() as work:
-        await artifacts.repository.note_unclaimed(work.connection, "obj", 60)
+        await artifact_rows.note_unclaimed(work.connection, "obj", 60)
         new = NewArtifact("robot-app", "2.0", ["ros2_robot"])
         artifact, _ = await artifacts.create(work, new, Stored("obj", 8, "ab" * 32, "app.tar"), "usr_1")
     return artifact.artifact_id

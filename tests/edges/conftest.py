@@ -17,19 +17,19 @@ FRIEND = "https://fleet.example.com"
 ClientFrom = Callable[..., Client]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server() -> Iterator[RunningServer]:
     settings = {"ROSFIT_TRUSTED_PROXIES": PROXY_ADDRESS, "ROSFIT_CORS_ORIGINS": FRIEND}
     with running_server(**settings) as server:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def admin(server: RunningServer) -> Client:
     return server.admin
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def client_from(server: RunningServer) -> ClientFrom:
     """An anonymous client that connects from the given loopback address, or from one that nobody else has."""
 
