@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from litestar import Controller, Request, get, post
 from litestar.params import Parameter
+from litestar.response import Stream
 
 from rosfit.accounts.rights import Right
 from rosfit.api.access import record
@@ -13,7 +15,7 @@ from rosfit.api.edge import Edge
 from rosfit.api.parameters import DEFAULT_LIMIT, Cursor, From, Limit, To, time_parameter
 from rosfit.kernel.paging import Page
 from rosfit.kernel.work import Work
-from rosfit.telemetry import dead_letters, service
+from rosfit.telemetry import dead_letters, export, service
 from rosfit.telemetry.models import DeadLetter, Function, Item, Items, Order, Series
 
 READ = {"right": Right.TELEMETRY_READ}
@@ -77,6 +79,46 @@ class TelemetryController(Controller):
             points=points,
             fn=fn,
         )
+
+
+    @get("/export", opt=READ)
+    async def export_samples(
+        self,
+        device_id: str,
+        edge: Edge,
+        format: export.Format,  # noqa: A002 (the name on the wire)
+        stream: Annotated[list[str] | None, Parameter(description="repeatable; every stream unless told")] = None,
+        from_: From = None,
+        to: To = None,
+        field: Annotated[
+            list[str] | None, Parameter(description="dotted path that becomes a column of csv and parquet; repeatable")
+        ] = None,
+    ) -> Stream:
+        """Samples as a file, oldest first. It is streamed: a connection that breaks leaves a part of it."""
+        wanted = export.Wanted(
+            device_id,
+            format,
+            stream or (),
+            time_parameter("from", from_),
+            time_parameter("to", to),
+            field or (),
+        )
+        export.check(wanted)
+        pieces = await begun(export.export(edge.open_work, wanted))
+        headers = {"Content-Disposition": f'attachment; filename="{device_id}.{format}"'}
+        return Stream(pieces, media_type=export.MEDIA_TYPES[format], headers=headers)
+
+
+async def begun(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """With its first piece made, so that what stands in the way of it is answered as an error."""
+    first = await anext(pieces, b"")
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+    return whole()
 
 
 class DeadLetterController(Controller):

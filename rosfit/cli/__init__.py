@@ -27,6 +27,7 @@ VERBS = {
     "serve": "rosfit.cli.serve:serve",
     "shadow": "rosfit.cli.shadow:shadow",
     "sim": "rosfit.cli.sim:sim",
+    "telemetry": "rosfit.cli.telemetry:telemetry",
     "user": "rosfit.cli.user:user",
     "version": "rosfit.cli.version:version",
 }

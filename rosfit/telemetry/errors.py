@@ -10,6 +10,11 @@ class SeriesRequestError(InvalidError):
     title = "This series cannot be computed"
 
 
+class ExportRequestError(InvalidError):
+    code = "INVALID_EXPORT"
+    title = "This export cannot be made"
+
+
 class FrameNotFoundError(NotFoundError):
     code = "BLOB_NOT_FOUND"
     title = "The device has sent no such blob"

@@ -134,6 +134,7 @@ async def test_from_the_dialog_to_a_live_page(place: Place, browser: Browser, co
         await watch_values(page, robot)
         await watch_pictures_and_logs(page, robot)
         await watch_battery(page, robot)
+        await download_odometry(page)
     assert complaints.lines == []
 
 
@@ -167,6 +168,21 @@ async def watch_battery(page: Page, robot: Robot) -> None:
     await robot.say("telemetry/status", {"battery": 17.0, "cpu": 40.0})
     await expect(page.locator("#head-battery")).to_contain_text("17 %")
     await expect(page.locator("#head-battery .battery")).to_have_attribute("data-level", "low")
+
+
+async def download_odometry(page: Page) -> None:
+    """The dialog closes, and the file has a column for each value."""
+    dialog = page.get_by_role("dialog")
+    await page.get_by_role("button", name="Download").click()
+    await dialog.get_by_label("Stream").select_option("odom")
+    async with page.expect_download() as begun:
+        await dialog.get_by_role("button", name="Download").click()
+    download = await begun.value
+    assert download.suggested_filename == "dialog-bot.csv"
+    head, *rows = (await asyncio.to_thread(Path(await download.path()).read_text)).splitlines()
+    assert "twist.twist.linear.x" in head.split(",")
+    assert len(rows) == 5
+    await expect(dialog).to_be_hidden()
 
 
 async def test_the_fleet_changes_without_being_loaded_again(
