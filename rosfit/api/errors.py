@@ -19,6 +19,7 @@ from rosfit.kernel.errors import (
     RateLimitedError,
     RosfitError,
     UnauthenticatedError,
+    field_error,
 )
 
 log = structlog.get_logger(__name__)
@@ -117,10 +118,14 @@ def _field_errors(error: ValidationException) -> tuple[FieldError, ...]:
         return (FieldError(missing["field"], f"this {missing['kind']} parameter is required"),)
     extra = error.extra if isinstance(error.extra, list) else []
     return tuple(
-        FieldError(str(entry.get("key", "")), str(entry.get("message", "")))
-        for entry in extra
-        if isinstance(entry, dict)
+        _named(str(entry.get("key", "")), str(entry.get("message", ""))) for entry in extra if isinstance(entry, dict)
     )
+
+
+def _named(key: str, told: str) -> FieldError:
+    """Litestar calls the whole body by our parameter's name, `data`."""
+    found = field_error("" if key == "data" else key, told)
+    return found if found.field else FieldError(key, told)
 
 
 def problem(request: Request[Any, Any, Any], error: RosfitError) -> Response[dict[str, Any]]:

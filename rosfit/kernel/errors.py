@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,6 +13,22 @@ class FieldError:
 
     field: str
     message: str
+
+
+# In msgspec's words; the path it gives is of the object that lacks the field.
+_OF_A_FIELD = re.compile(r"Object (?:missing required|contains unknown) field `([^`]*)`")
+
+
+def field_error_of(error: Exception) -> FieldError:
+    """Of msgspec's ValidationError, which ends with the path: `Expected … - at `$.waves[0]``."""
+    told, _, path = str(error).partition(" - at `$")
+    return field_error(path.strip("`").lstrip("."), told)
+
+
+def field_error(path: str, told: str) -> FieldError:
+    """What msgspec tells of the value at `path`; a field that is missing or unknown goes by its own name."""
+    of_a_field = _OF_A_FIELD.match(told)
+    return FieldError(".".join(filter(None, (path, of_a_field[1]))) if of_a_field else path, told)
 
 
 class RosfitError(Exception):

@@ -10,7 +10,7 @@ import msgspec
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from rosfit.kernel.errors import FieldError, InvalidError, RosfitError
+from rosfit.kernel.errors import FieldError, InvalidError, RosfitError, field_error_of
 from rosfit.kernel.ports import ObjectStore
 from rosfit.kernel.work import OpenWork
 from rosfit.ota.artifacts import Incoming
@@ -79,9 +79,9 @@ class FormReader:
     def _begin_data(self) -> None:
         _, options = parse_options_header(self._disposition)
         self._field = options.get(b"name", b"").decode("utf-8", "replace")
+        if self._field in self.fields or (self._field == FILE and self.file_name is not None):
+            raise UploadBrokenError(f"The form has two fields `{self._field[:64]}`; send one")
         if self._field == FILE:
-            if self.file_name is not None:
-                raise UploadBrokenError("The form has two fields `file`; send one")
             told = options.get(b"filename", b"").decode("utf-8", "replace")
             self.file_name = _UNSAFE.sub("_", told.replace("\\", "/").rpartition("/")[2])[-100:] or "artifact"
 
@@ -130,9 +130,8 @@ def read_fields(fields: dict[str, str]) -> NewArtifact:
     """Raises InvalidError naming the field."""
     values: dict[str, Any] = {name: text for name, text in fields.items() if text or name == "release_notes"}
     for name in LISTS & values.keys():
-        values[name] = [part.strip() for part in values[name].split(",") if part.strip()]
+        values[name] = list(dict.fromkeys(part.strip() for part in values[name].split(",") if part.strip()))
     try:
         return msgspec.convert(values, NewArtifact)
     except msgspec.ValidationError as error:
-        expected, _, path = str(error).partition(" - at `$.")
-        raise InvalidError(errors=(FieldError(path.rstrip("`") or "form", expected),)) from error
+        raise InvalidError("Correct the fields named in errors", errors=(field_error_of(error),)) from error

@@ -49,7 +49,7 @@ def test_a_token_signed_by_another_key_is_401(server):
     from rosfit.accounts.tokens import Signer, new_signing_key
 
     _, key = new_signing_key()
-    forged = Signer([key]).sign(User("usr_x", "x@example.com", "x", "admin", ""))
+    forged = Signer([key]).sign(User("usr_x", "x@example.com", "x", "admin", ""), "fam_x")
     stranger = server.anonymous(headers={"Authorization": f"Bearer {forged}"})
     assert_problem(stranger.get("/devices"), 401, "AUTH_REQUIRED")
 
@@ -143,7 +143,16 @@ def test_a_body_that_is_too_large_is_413(admin):
 )
 def test_field_errors_name_the_field(admin, body, field):
     problem = assert_problem(admin.post("/devices", json=body), 422)
-    assert field in " ".join(f"{error['field']} {error['message']}" for error in problem["errors"])
+    assert problem["errors"][0]["field"].startswith(field)
+
+
+def test_a_missing_field_is_named_by_itself(server, admin):
+    """Also one of an object further in, which goes by its whole path."""
+    problem = assert_problem(server.anonymous().post("/auth/login", json={"email": "a@b"}), 422)
+    assert [error["field"] for error in problem["errors"]] == ["password"]
+    window = {"artifact_id": "art_x", "target": {"tag": "x"}, "window": {"cron": "* * * * *"}}
+    problem = assert_problem(admin.post("/ota/deployments", json=window), 422)
+    assert [error["field"] for error in problem["errors"]] == ["window.duration_s"]
 
 
 def test_a_field_called_like_something_injected_is_named_all_the_same(server, admin):
