@@ -46,17 +46,18 @@ async def record(
     # Held until the commit: entries are numbered and chained one after the other.
     await repository.lock_audit(work.connection)
     last_id, last_hash = await repository.last_audit(work.connection) or (0, _GENESIS)
+    kept_before, kept_after = await repository.as_kept(work.connection, _plain(before), _plain(after))
     at = now()
     origin = origin or Origin()
     entry = {
         "id": last_id + 1,
-        # Microseconds, as the database keeps them: the hash is checked against what comes back.
+        # All as the database keeps it (times to the microsecond): the hash is checked against what comes back.
         "at": at.isoformat(),
         "actor": actor if isinstance(actor, str) else actor.id,
         "action": action,
         "target": target,
-        "before": _plain(before),
-        "after": _plain(after),
+        "before": kept_before,
+        "after": kept_after,
         "address": origin.address,
         "request_id": origin.request_id,
         "result": result,

@@ -138,6 +138,9 @@ INSERT INTO signing_keys (key_id, private_jwk) VALUES (%(key_id)s, %(private_jwk
 -- name: lock_audit
 SELECT pg_advisory_xact_lock(7201003)
 
+-- name: as_kept
+SELECT %(before)s::jsonb, %(after)s::jsonb
+
 -- name: last_audit
 SELECT id, hash FROM audit_log ORDER BY id DESC LIMIT 1
 

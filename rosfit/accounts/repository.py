@@ -143,13 +143,19 @@ async def last_audit(connection: Connection) -> tuple[int, bytes] | None:
     return (row[0], bytes(row[1])) if row else None
 
 
+async def as_kept(connection: Connection, before: Any, after: Any) -> tuple[Any, Any]:
+    """Both as they would come back: PostgreSQL writes 1e22 out, and knows no -0.0."""
+    row = await _one(connection, "as_kept", before=_jsonb(before), after=_jsonb(after))
+    return row or (None, None)
+
+
 async def insert_audit(connection: Connection, entry: dict[str, Any], entry_hash: bytes) -> None:
-    values = entry | {
-        "before": None if entry["before"] is None else Jsonb(entry["before"]),
-        "after": None if entry["after"] is None else Jsonb(entry["after"]),
-        "hash": entry_hash,
-    }
+    values = entry | {"before": _jsonb(entry["before"]), "after": _jsonb(entry["after"]), "hash": entry_hash}
     await connection.execute(QUERIES["insert_audit"], values)
+
+
+def _jsonb(value: Any) -> Jsonb | None:
+    return None if value is None else Jsonb(value)
 
 
 async def list_audit(
