@@ -44,7 +44,7 @@ from rosfit.infra.postgres import (
 from rosfit.infra.publisher import BrokerPublisher
 from rosfit.infra.redis import RedisStore, open_store
 from rosfit.kernel.errors import UnavailableError
-from rosfit.kernel.feed import Feed
+from rosfit.kernel.feed import ANY, Feed
 from rosfit.kernel.metrics import Metrics
 from rosfit.kernel.ports import Incoming
 from rosfit.kernel.work import Work
@@ -247,6 +247,8 @@ class _Parts:
         self.edge = self._make_edge(signer, setup_token)
 
     def _make_edge(self, signer: Signer, setup_token: SetupToken) -> Edge:
+        identities = Identities(self._open_work, signer)
+        self._feed.subscribe("access", ANY, identities.forget)
         return Edge(
             settings=self._settings,
             open_work=self._open_work,
@@ -256,7 +258,7 @@ class _Parts:
             publisher=self._publisher,
             metrics=self._metrics,
             signer=signer,
-            identities=Identities(self._open_work, signer),
+            identities=identities,
             setup_token=setup_token,
             broker_access=self._endpoints.broker_accounts,
             hash_device_token=hash_password,

@@ -65,6 +65,12 @@ class Refresh(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refresh_token: str
 
 
+class Logout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Without `refresh_token` the access token that is sent says whose session ends."""
+
+    refresh_token: str | None = None
+
+
 class Tokens(msgspec.Struct, frozen=True):
     """`expires_in` is the life of the access token in seconds."""
 
@@ -77,7 +83,8 @@ class Tokens(msgspec.Struct, frozen=True):
 class Actor(msgspec.Struct, frozen=True):
     """Who asks: a user or an API key (`role` is `key`).
 
-    `expires_at` is the Unix time when the credential runs out; `scopes` are a key's rights, None for a user's role.
+    `expires_at` is the Unix time when the credential runs out; `scopes` are a key's rights, None for a user's role;
+    `family` is that of the refresh tokens which the access token came with.
     """
 
     id: str
@@ -87,6 +94,7 @@ class Actor(msgspec.Struct, frozen=True):
     expires_at: float | None = None
     reach: Reach = EVERYWHERE
     scopes: frozenset[Right] | None = None
+    family: str | None = None
 
     def may(self, right: Right) -> bool:
         rights = self.scopes if self.scopes is not None else RIGHTS_OF.get(self.role, frozenset())

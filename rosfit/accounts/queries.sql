@@ -60,6 +60,7 @@ SELECT key_id, name FROM api_keys WHERE key_id = ANY(%(ids)s)
 -- name: user_actor
 SELECT role, email, name, only_groups, only_tags, extract(epoch FROM tokens_valid_from)::float8
 FROM users WHERE user_id = %(user_id)s AND disabled_at IS NULL
+  AND NOT EXISTS (SELECT FROM refresh_tokens WHERE family = %(family)s AND revoked_at IS NOT NULL)
 
 -- name: insert_key
 INSERT INTO api_keys (key_id, name, secret_hash, scopes, only_groups, only_tags, created_by, expires_at)

@@ -225,13 +225,14 @@ async def names(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
     return dict(await (await connection.execute(QUERIES["names"], {"ids": list(ids)})).fetchall())
 
 
-async def user_actor(connection: Connection, user_id: str) -> tuple[Actor, float] | None:
-    """The user as an actor, and the Unix time from which access tokens are valid."""
-    row = await _one(connection, "user_actor", user_id=user_id)
+async def user_actor(connection: Connection, user_id: str, family: str | None) -> tuple[Actor, float] | None:
+    """The user as an actor, and the Unix time from which access tokens are valid. None once the family is revoked."""
+    row = await _one(connection, "user_actor", user_id=user_id, family=family)
     if row is None:
         return None
     role, email, name, only_groups, only_tags, valid_from = row
-    return Actor(user_id, role, email, name, None, Reach(tuple(only_groups), tuple(only_tags))), valid_from
+    reach = Reach(tuple(only_groups), tuple(only_tags))
+    return Actor(user_id, role, email, name, None, reach, family=family), valid_from
 
 
 async def insert_key(

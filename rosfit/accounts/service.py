@@ -46,8 +46,9 @@ from rosfit.accounts.tokens import (
 )
 from rosfit.fleet import groups
 from rosfit.fleet.models import Reach
-from rosfit.kernel.clock import now
+from rosfit.kernel.clock import format_time, now
 from rosfit.kernel.errors import FieldError
+from rosfit.kernel.feed import Event
 from rosfit.kernel.ids import new_id
 from rosfit.kernel.paging import Page, decode_cursor, page_of
 from rosfit.kernel.work import Work
@@ -107,8 +108,9 @@ async def authenticate(work: Work, login: Login) -> User:
 async def issue_tokens(work: Work, signer: Signer, user: User, family: str | None = None) -> Tokens:
     """An access token and the next refresh token of a family (a new one at sign-in)."""
     token, token_hash = new_secret()
-    await repository.insert_refresh_token(work.connection, token_hash, family or new_id("fam"), user.id, REFRESH_TTL_S)
-    return Tokens(signer.sign(user), token, ACCESS_TTL_S)
+    family = family or new_id("fam")
+    await repository.insert_refresh_token(work.connection, token_hash, family, user.id, REFRESH_TTL_S)
+    return Tokens(signer.sign(user, family), token, ACCESS_TTL_S)
 
 
 async def refresh(work: Work, signer: Signer, refresh_token: str) -> Tokens | RefreshReusedError:
@@ -121,7 +123,7 @@ async def refresh(work: Work, signer: Signer, refresh_token: str) -> Tokens | Re
     if row is None:
         raise TokenInvalidError("This refresh token is not known; sign in again")
     if row.spent:
-        await repository.revoke_family(work.connection, row.family)
+        await end_family(work, row.family)
         return RefreshReusedError("Sign in again; if you did not use it twice, somebody else has it")
     user = await repository.get_user(work.connection, row.user_id)
     if row.expired or user is None or user.disabled:
@@ -134,7 +136,18 @@ async def revoke_refresh_token(work: Work, refresh_token: str) -> None:
     """Sign out: the whole family ends. An unknown token changes nothing."""
     row = await repository.lock_refresh_token(work.connection, secret_hash(refresh_token))
     if row is not None:
-        await repository.revoke_family(work.connection, row.family)
+        await end_family(work, row.family)
+
+
+async def end_family(work: Work, family: str) -> None:
+    """Its refresh tokens and the access tokens that came with them."""
+    await repository.revoke_family(work.connection, family)
+    _announce(work, family)
+
+
+def _announce(work: Work, credential: str) -> None:
+    """Once it is committed, no server believes what it looked up before; see `Identities.forget`."""
+    work.announce(Event("access", credential, "", b"", format_time(now())))
 
 
 async def me(work: Work, actor: Actor) -> User:
@@ -183,6 +196,7 @@ async def change_user(work: Work, user_id: str, change: UserChange) -> User:
     await repository.update_user(work.connection, user_id, change, password_hash)
     if password_hash or change.disabled is True:
         await repository.sign_out_everywhere(work.connection, user_id)
+    _announce(work, user_id)
     return await get_user(work, user_id)
 
 
@@ -199,6 +213,7 @@ async def delete_user(work: Work, user_id: str) -> User:
     if user.role == "admin":
         await _require_other_admin(work, user)
     await repository.delete_user(work.connection, user_id)
+    _announce(work, user_id)
     return user
 
 
@@ -230,6 +245,7 @@ async def revoke_key(work: Work, key_id: str) -> None:
     """Raises KeyNotFoundError."""
     if not await repository.revoke_key(work.connection, key_id):
         raise KeyNotFoundError(f"There is no API key {key_id[:64]!r} in use")
+    _announce(work, key_id)
 
 
 async def client_token(work: Work, signer: Signer, client_id: str, client_secret: str) -> tuple[str, Actor]:

@@ -66,6 +66,8 @@ class Claims(NamedTuple):
     subject: str
     issued_at: float
     expires_at: float
+    # Of the refresh tokens it came with; a key's token has none.
+    family: str | None = None
 
 
 # Tokens whose signature has been checked, so that each costs its 0.1 ms of CPU once.
@@ -91,8 +93,9 @@ class Signer:
     def public_jwks(self) -> dict[str, Any]:
         return dict(self._keys.as_dict(private=False))
 
-    def sign(self, user: User) -> str:
-        return self._sign(user.id, {"role": user.role, "email": user.email, "name": user.name})
+    def sign(self, user: User, family: str) -> str:
+        """An access token that ends with the family of refresh tokens it came with."""
+        return self._sign(user.id, {"role": user.role, "email": user.email, "name": user.name, "sid": family})
 
     def sign_key(self, key: Actor) -> str:
         """An access token for an API key."""
@@ -146,7 +149,9 @@ class Signer:
         try:
             claims = jwt.decode(token, self._keys, algorithms=[ALGORITHM]).claims
             _claims.validate(claims)
-            return Claims(str(claims["sub"]), float(claims["iat_ms"]) / 1000, float(claims["exp"]))
+            family = claims.get("sid")
+            issued_at, expires_at = float(claims["iat_ms"]) / 1000, float(claims["exp"])
+            return Claims(str(claims["sub"]), issued_at, expires_at, None if family is None else str(family))
         except ExpiredTokenError as error:
             raise TokenExpiredError(EXPIRED) from error
         except (JoseError, ValueError, TypeError, KeyError) as error:

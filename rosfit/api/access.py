@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from litestar.enums import RequestEncodingType, ScopeType
@@ -26,15 +27,18 @@ async def require_right(connection: Connection, handler: BaseRouteHandler) -> No
     """Guard: a credential, the right in `opt["right"]`, the rate limit, and then the device in the path.
 
     `opt["whole_fleet"]` refuses who is limited to some devices, where the right alone does not.
-    `opt["public"]` lets anybody in; a credential that is sent all the same is looked at.
+    `opt["public"]` lets anybody in; a credential that is sent all the same counts if it is valid, so that a client
+    which sends its old token everywhere can still sign in, refresh and sign out.
     `opt["page"]` takes the session of the pages, too: for what a browser reads without scripts of its own.
     """
     edge = edge_of(connection)
-    actor = await _actor(connection, edge, handler)
-    connection.scope["actor"] = actor  # type: ignore[typeddict-unknown-key]
     if handler.opt.get("public"):
+        with suppress(UnauthenticatedError):
+            connection.scope["actor"] = await _actor(connection, edge, handler)  # type: ignore[typeddict-unknown-key]
         check_media_type(connection, handler)
         return
+    actor = await _actor(connection, edge, handler)
+    connection.scope["actor"] = actor  # type: ignore[typeddict-unknown-key]
     if actor is None:
         raise UnauthenticatedError("Send `Authorization: Bearer <token>`; POST /api/v1/auth/login gives one")
     await check_rate(edge, actor.id)
@@ -58,9 +62,9 @@ def check_media_type(connection: Connection, handler: BaseRouteHandler) -> None:
     """
     field = handler.parsed_data_field
     given = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if field is None or not given:
+    if (field is None and "body" not in handler.opt) or not given:
         return
-    told = field.kwarg_definition
+    told = field.kwarg_definition if field else None
     wanted = told.media_type if isinstance(told, BodyKwarg) else RequestEncodingType.JSON
     is_json = given == "application/json" or (given.startswith("application/") and given.endswith("+json"))
     if not (is_json if wanted == RequestEncodingType.JSON else given == wanted):

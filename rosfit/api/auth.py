@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Controller, Request, Response, get, post
+from litestar.openapi.datastructures import ResponseSpec
 
 from rosfit.accounts import audit
 from rosfit.accounts import service as accounts
 from rosfit.accounts.errors import RefreshReusedError
-from rosfit.accounts.models import Actor, Login, NewUser, Refresh, Tokens, User
+from rosfit.accounts.models import Actor, Login, Logout, NewUser, Refresh, Tokens, User
 from rosfit.accounts.rights import Right
 from rosfit.accounts.throttle import throttled
 from rosfit.api.access import actor_of, optional_actor_of, origin_of, record
@@ -21,7 +22,10 @@ from rosfit.api.idempotency import once
 from rosfit.api.responses import WireResponse
 from rosfit.fleet import service as fleet
 from rosfit.fleet.models import Credential
+from rosfit.kernel.errors import UnauthenticatedError
 from rosfit.kernel.work import Work
+
+NO_PERSON = {404: ResponseSpec(None, description="The credential is an API key's", generate_examples=False)}
 
 
 class DeviceTokenRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,11 +80,19 @@ class AuthController(Controller):
         return WireResponse(answer)
 
     @post("/logout", opt={"public": True}, status_code=204)
-    async def logout(self, data: Refresh, work: Work) -> None:
-        """Revoke the family of a refresh token."""
-        await accounts.revoke_refresh_token(work, data.refresh_token)
+    async def logout(self, request: Request[Any, Any, Any], work: Work, data: Logout | None = None) -> None:
+        """End the session of the refresh token, of the access token that is sent, or of both."""
+        actor = optional_actor_of(request)
+        refresh_token = data.refresh_token if data else None
+        family = actor.family if actor else None
+        if refresh_token is None and family is None:
+            raise UnauthenticatedError("Send the refresh_token, or the access token as Bearer")
+        if refresh_token is not None:
+            await accounts.revoke_refresh_token(work, refresh_token)
+        if family is not None:
+            await accounts.end_family(work, family)
 
-    @get("/me", opt={"right": None})
+    @get("/me", opt={"right": None}, responses=NO_PERSON)
     async def me(self, request: Request[Any, Any, Any], work: Work) -> User:
         """The user behind the credential."""
         return await accounts.me(work, actor_of(request))

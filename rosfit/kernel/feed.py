@@ -8,7 +8,9 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["telemetry", "status", "shadow", "commands", "params", "ota", "alerts", "logs", "hooks", "teleop"]
+Kind = Literal[
+    "telemetry", "status", "shadow", "commands", "params", "ota", "alerts", "logs", "hooks", "teleop", "access"
+]
 
 ANY = "*"
 

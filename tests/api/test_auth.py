@@ -9,7 +9,7 @@ import pytest
 
 from rosfit.kernel.clock import parse_time
 from tests.api.problems import assert_problem
-from tests.server import ADMIN_EMAIL, PASSWORD, Robot, running_server, until
+from tests.server import ADMIN_EMAIL, PASSWORD, Client, Robot, running_server, until
 
 
 def new_user(**fields):
@@ -129,6 +129,36 @@ def test_logout_ends_the_family(server):
     assert nobody.post("/auth/logout", json={"refresh_token": "never seen"}).status_code == 204
 
 
+@pytest.mark.parametrize("body", [None, {}])
+def test_logout_without_a_refresh_token_ends_the_session_of_the_access_token(server, body):
+    tokens, other = tokens_of(server), tokens_of(server)
+    signed_in, elsewhere = Client(server.url, tokens["access_token"]), Client(server.url, other["access_token"])
+    assert signed_in.get("/auth/me").status_code == 200
+    assert signed_in.post("/auth/logout", json=body).status_code == 204
+    assert_problem(signed_in.get("/auth/me"), 401)
+    assert_problem(server.anonymous().post("/auth/refresh", json={"refresh_token": tokens["refresh_token"]}), 401)
+    assert elsewhere.get("/auth/me").status_code == 200
+    assert_problem(server.anonymous().post("/auth/logout", json=body), 401, "AUTH_REQUIRED")
+
+
+def test_access_tokens_end_with_their_family(server):
+    first = tokens_of(server)
+    second = server.anonymous().made("/auth/refresh", {"refresh_token": first["refresh_token"]}, 200)
+    signed_in = Client(server.url, second["access_token"])
+    assert signed_in.get("/auth/me").status_code == 200
+    server.anonymous().post("/auth/refresh", json={"refresh_token": first["refresh_token"]})
+    assert_problem(signed_in.get("/auth/me"), 401)
+
+
+def test_an_old_access_token_does_not_stand_in_the_way_of_a_new_one(server):
+    """HTTP clients send the token they have with every request."""
+    stale = Client(server.url, "run-out")
+    tokens = stale.made("/auth/login", {"email": ADMIN_EMAIL, "password": PASSWORD}, 200)
+    tokens = stale.made("/auth/refresh", {"refresh_token": tokens["refresh_token"]}, 200)
+    assert stale.post("/auth/logout", json={"refresh_token": tokens["refresh_token"]}).status_code == 204
+    assert_problem(stale.post("/auth/register", json=new_user()), 401)
+
+
 def test_a_device_token_opens_mqtt_for_that_device_alone(server, admin, device_id, new_id):
     answer = admin.made("/auth/devices/token", {"device_id": device_id, "scopes": ["publish"], "ttl_hours": 2})
     assert answer.keys() >= {"device_id", "username", "token", "scopes", "expires_at"}
@@ -157,6 +187,11 @@ def test_a_device_token_opens_mqtt_at_once(server, admin, new_id):
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(connect, ids))
+
+
+@pytest.mark.parametrize("body", [{}, {"json": {}}])
+def test_a_credential_is_rotated_without_a_wish(admin, device_id, body):
+    assert admin.post(f"/devices/{device_id}/credentials", **body).status_code == 201
 
 
 def test_device_tokens_are_refused_where_they_must_be(admin, viewer, device_id):
