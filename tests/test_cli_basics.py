@@ -8,8 +8,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+import click
 import pytest
 
+from rosfit.cli import rosfit as root
 from rosfit.cli.exit_codes import exit_code
 from rosfit.infra.embedded.errors import NotRunningError
 from rosfit.infra.embedded.ports import free_port
@@ -62,6 +64,23 @@ def test_help_and_version(tmp_path):
     assert all(verb in done.stdout for verb in ("serve", "config", "doctor", "version"))
     assert "\x1b" not in done.stdout
     assert json.loads(rosfit("version", "--json", cwd=tmp_path).stdout)["rosfit"]
+
+
+def leaves(command, path=()):
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from leaves(command.get_command(context, name), (*path, name))
+    else:
+        yield path, command
+
+
+def test_every_verb_that_reads_takes_json():
+    reads = {"list", "show", "get", "diff", "history", "status", "preview", "export", "verify", "artifacts", "watch"}
+    found = {path: command for path, command in leaves(root) if path[-1] in {*reads, "doctor", "openapi", "version"}}
+    assert len(found) > 20
+    for path, command in found.items():
+        assert any("--json" in parameter.opts for parameter in command.params), " ".join(path)
 
 
 def test_config_show_names_every_setting_with_its_source(tmp_path):

@@ -8,7 +8,7 @@ import click
 
 from rosfit.accounts import audit
 from rosfit.cli.beside import run_beside
-from rosfit.cli.options import json_option, print_json, with_settings
+from rosfit.cli.options import always_json, json_option, print_json, with_settings
 from rosfit.kernel.work import Work
 from rosfit.settings import Settings
 
@@ -35,6 +35,7 @@ def verify(settings: Settings, as_json: bool) -> int:
 
 @audit_group.command()
 @with_settings
+@always_json
 def export(settings: Settings) -> None:
     """Print every entry, oldest first, one JSON object a line."""
 

@@ -14,6 +14,8 @@ from rosfit.cli.options import json_option, print_json, with_settings
 from rosfit.cli.user import OPERATOR
 from rosfit.commands import service
 from rosfit.commands.models import Accepted, Command, NewCommand
+from rosfit.fleet import service as fleet
+from rosfit.fleet.models import EVERYWHERE
 from rosfit.kernel.work import Work
 from rosfit.settings import Settings
 
@@ -61,6 +63,7 @@ def status(settings: Settings, as_json: bool, device_id: str, command_id: str | 
     async def step(work: Work) -> list[Command]:
         if command_id is not None:
             return [await service.get(work, device_id, command_id)]
+        await fleet.check_reach(work, device_id, EVERYWHERE)
         return (await service.history(work, device_id, None, None, 20)).items
 
     found = run_beside(settings, step)

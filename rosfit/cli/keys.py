@@ -45,7 +45,7 @@ def list_(settings: Settings, as_json: bool) -> None:
     """The key that signs, and those that still verify."""
     found = run_beside(settings, signing_keys.live_keys)
     if as_json:
-        print_json({"items": msgspec.to_builtins(found)})
+        print_json(msgspec.to_builtins(found))
         return
     for one in found:
         click.echo(f"{one.id}  {one.created_at}  {_use(one)}")

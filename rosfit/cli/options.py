@@ -23,6 +23,8 @@ _SERVER_FLAGS = (
     click.option("--mqtt-port", type=click.IntRange(0, 65535), help="Port of the broker  [default: 1883]"),
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+# For a verb whose results are JSON anyway, so that a program may ask every verb for it.
+always_json = click.option("--json", is_flag=True, expose_value=False, help="Printed as JSON in any case.")
 
 
 def with_settings(verb: Verb) -> Verb:

@@ -195,10 +195,11 @@ def status(settings: Settings, as_json: bool, deployment_id: str | None) -> None
 @ota.command()
 @click.argument("deployment_id", metavar="DEPLOYMENT")
 @with_settings
-def watch(settings: Settings, deployment_id: str) -> int:
+@json_option
+def watch(settings: Settings, as_json: bool, deployment_id: str) -> int:
     """Follow a deployment to its end; exit code 1 unless it finishes with every robot updated."""
     deployment = asyncio.run(_watch(settings, deployment_id))
-    _show(deployment, False)
+    _show(deployment, as_json)
     return int(deployment.status != "finished" or deployment.counts.get("succeeded", 0) < deployment.total)
 
 

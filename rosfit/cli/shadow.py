@@ -11,7 +11,7 @@ import msgspec
 
 from rosfit.accounts import audit
 from rosfit.cli.beside import run_beside
-from rosfit.cli.options import json_option, print_json, with_settings
+from rosfit.cli.options import always_json, json_option, print_json, with_settings
 from rosfit.cli.shadow_layer import layer
 from rosfit.cli.shadow_schema import schema
 from rosfit.cli.user import OPERATOR
@@ -41,6 +41,7 @@ shadow.add_command(schema)
 @click.argument("device_id", metavar="ID")
 @NAME
 @with_settings
+@always_json
 def get(settings: Settings, device_id: str, name: str) -> None:
     """The whole document: desired, reported, and what differs."""
     _print(_on_device(settings, device_id, lambda work: service.get(work, device_id, name)))
@@ -54,6 +55,7 @@ def get(settings: Settings, device_id: str, name: str) -> None:
 @click.option("--reason", help="Kept in the history.")
 @NAME
 @with_settings
+@always_json
 def set_(
     settings: Settings,
     device_id: str,
@@ -84,6 +86,7 @@ def set_(
 @click.argument("new", type=int)
 @NAME
 @with_settings
+@always_json
 def diff(settings: Settings, device_id: str, old: int, new: int, name: str) -> None:
     """What desired of version NEW has otherwise than OLD, and what it lacks."""
 
@@ -126,6 +129,7 @@ def history(settings: Settings, as_json: bool, device_id: str, name: str) -> Non
 @click.argument("version", type=int)
 @NAME
 @with_settings
+@always_json
 def restore(settings: Settings, device_id: str, version: int, name: str) -> None:
     """Set desired to what it was in an earlier version."""
 

@@ -10,7 +10,7 @@ import msgspec
 
 from rosfit.accounts import audit
 from rosfit.cli.beside import run_beside
-from rosfit.cli.options import json_option, print_json, with_settings
+from rosfit.cli.options import always_json, json_option, print_json, with_settings
 from rosfit.cli.user import OPERATOR
 from rosfit.kernel.work import Work
 from rosfit.settings import Settings
@@ -48,6 +48,7 @@ def list_(settings: Settings, as_json: bool) -> None:
 @LAYER
 @NAME
 @with_settings
+@always_json
 def get(settings: Settings, which: str, name: str) -> None:
     """The layer's values, and how many devices have them."""
 
@@ -65,6 +66,7 @@ def get(settings: Settings, which: str, name: str) -> None:
 @PRIORITY
 @NAME
 @with_settings
+@always_json
 def set_(
     settings: Settings, which: str, patch: str, replace: bool, reason: str | None, priority: int | None, name: str
 ) -> None:
@@ -87,6 +89,7 @@ def set_(
 @PRIORITY
 @NAME
 @with_settings
+@always_json
 def preview(settings: Settings, which: str, patch: str, priority: int | None, name: str) -> None:
     """How many devices `set` would change, and what it would do to a few of them."""
     wanted = LayerChange(Change(_parsed(patch)), priority)

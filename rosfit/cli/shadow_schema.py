@@ -10,7 +10,7 @@ import msgspec
 
 from rosfit.accounts import audit
 from rosfit.cli.beside import run_beside
-from rosfit.cli.options import json_option, print_json, with_settings
+from rosfit.cli.options import always_json, json_option, print_json, with_settings
 from rosfit.cli.user import OPERATOR
 from rosfit.kernel.work import Work
 from rosfit.settings import Settings
@@ -45,6 +45,7 @@ def list_(settings: Settings, as_json: bool) -> None:
 @TARGET
 @NAME
 @with_settings
+@always_json
 def get(settings: Settings, target: str, name: str) -> None:
     """The schema, with its version; version 0 where there is none."""
 
@@ -59,6 +60,7 @@ def get(settings: Settings, target: str, name: str) -> None:
 @click.argument("file", metavar="FILE", type=click.File(encoding="utf-8"))
 @NAME
 @with_settings
+@always_json
 def set_(settings: Settings, target: str, file: TextIO, name: str) -> None:
     """Take the schema in FILE (`-` is standard input); what is desired has to fit from its next change on."""
     wanted = _parsed(file)

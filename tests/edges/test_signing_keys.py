@@ -55,7 +55,7 @@ def test_a_rotated_key_signs_and_the_old_one_verifies(server: RunningServer, ros
     until(lambda: published(server) == [new, old], within_s=5)
     assert before.get("/auth/me").status_code == 200
     assert signed_by(server.signed_in(ADMIN_EMAIL).token) == new
-    assert [(key["id"], key["verifies_until"] is None) for key in rosfit("list")["items"]] == [
+    assert [(key["id"], key["verifies_until"] is None) for key in rosfit("list")] == [
         (new, True),
         (old, False),
     ]
