@@ -13,7 +13,7 @@ from rosfit.api.access import actor_of, record
 from rosfit.api.edge import Edge
 from rosfit.api.parameters import DEFAULT_LIMIT, Cursor, Limit
 from rosfit.api.responses import WireResponse
-from rosfit.kernel.errors import BadRequestError
+from rosfit.kernel.errors import BadRequestError, field_error_of
 from rosfit.kernel.paging import Page
 from rosfit.kernel.work import Work
 from rosfit.shadow import service
@@ -32,7 +32,7 @@ MERGE_PATCH = "application/merge-patch+json"
 Name = Annotated[str, Parameter(query="name", description="a named shadow")]
 
 
-class DesiredBody(msgspec.Struct, frozen=True):
+class DesiredBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`state` is the patch of desired (PATCH) or the whole of it (PUT); null removes the section."""
 
     state: Any
@@ -114,8 +114,10 @@ async def _patch_of(request: AnyRequest) -> Change:
 def _decode(body: bytes) -> DesiredBody:
     try:
         return msgspec.json.decode(body, type=DesiredBody)
+    except msgspec.ValidationError as error:
+        raise BadRequestError("Send {'state': …, 'version'?, 'reason'?}", errors=(field_error_of(error),)) from error
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise BadRequestError(f"Send {{'state': …}}: {error}") from error
+        raise BadRequestError(f"The body is not JSON: {error}") from error
 
 
 async def _change(request: AnyRequest, work: Work, device_id: str, name: str, change: Change) -> Response[Shadow]:

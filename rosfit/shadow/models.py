@@ -126,3 +126,5 @@ class Due(msgspec.Struct, frozen=True):
     desired_due: bool
     delta_due: bool
     connected: bool
+    # Registered and silent so far: it may listen all the same.
+    unheard: bool

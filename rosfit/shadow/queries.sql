@@ -78,7 +78,7 @@ WHERE s.device_id = h.device_id AND s.name = h.name AND h.version <= s.version -
 
 -- name: lock_due
 SELECT s.device_id, s.name, s.version, s.desired, s.reported, s.desired_metadata, s.desired_due, s.delta_due,
-       d.status IN ('online', 'error', 'maintenance') AS connected
+       d.status IN ('online', 'error', 'maintenance') AS connected, d.status = 'provisioning' AS unheard
 FROM shadows s JOIN devices d USING (device_id)
 WHERE s.desired_due OR (s.delta_due AND d.status IN ('online', 'error', 'maintenance'))
 ORDER BY s.updated_at

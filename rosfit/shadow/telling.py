@@ -68,7 +68,7 @@ class ShadowTeller:
     async def _tell(self, due: Due) -> None:
         if due.desired_due:
             await self._publish(due.device_id, row(due.name, "desired"), service.desired_message(due), retain=True)
-        message = service.delta_message(due) if due.delta_due and due.connected else None
+        message = service.delta_message(due) if due.delta_due and (due.connected or due.unheard) else None
         if message is not None:
             await self._publish(due.device_id, row(due.name, "delta"), message, expiry_s=DELTA_EXPIRY_S)
 

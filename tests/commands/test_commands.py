@@ -36,6 +36,11 @@ class Device:
         self.connect()
 
     def connect(self) -> None:
+        self.listen()
+        self.say("status", {"status": "online"})
+        until(lambda: self.server.admin.got(f"/devices/{self.device_id}")["status"] == "online")
+
+    def listen(self) -> None:
         subscribed = queue.Queue[bool]()
         self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
         self.client.username_pw_set(self.device_id, self.token)
@@ -46,8 +51,6 @@ class Device:
         until(self.client.is_connected)
         self.client.subscribe(f"rosfit/{self.device_id}/{self.row}", qos=1)
         subscribed.get(timeout=5)
-        self.say("status", {"status": "online"})
-        until(lambda: self.server.admin.got(f"/devices/{self.device_id}")["status"] == "online")
 
     def say(self, row: str, payload: Any) -> None:
         self.client.publish(f"rosfit/{self.device_id}/{row}", json.dumps(payload), qos=1).wait_for_publish(5)

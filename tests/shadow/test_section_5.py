@@ -185,6 +185,35 @@ def test_null_removes_one_section_and_keeps_the_other(server: RunningServer, dev
 
 
 @pytest.mark.parametrize(
+    ("body", "named"),
+    [({}, "state"), ({"state": {}, "verison": 3}, "verison"), ({"state": {}, "version": "3"}, "version")],
+)
+def test_a_wrong_field_of_the_json_form_is_refused_and_named(server: RunningServer, body: Any, named: str) -> None:
+    """A misspelt version would otherwise be a change without its condition."""
+    answer = server.admin.patch("/shadow/five/desired", json=body)
+    assert (answer.status_code, [error["field"] for error in answer.json()["errors"]]) == (400, [named])
+
+
+def test_another_media_type_is_refused(server: RunningServer) -> None:
+    for method in ("PATCH", "PUT"):
+        body = {"content": b'{"state": {}}', "headers": {"Content-Type": "text/plain"}}
+        assert server.admin.request(method, "/shadow/five/desired", **body).status_code == 415
+
+
+class Quiet(Shadowed):
+    """Connected, and never heard."""
+
+    connect = Shadowed.listen
+
+
+def test_a_device_that_listens_without_having_spoken_is_told(server: RunningServer) -> None:
+    with Quiet(server, "listens") as quiet:
+        version = server.admin.patch("/shadow/listens/desired", json={"state": {"a": 1}}).json()["version"]
+        assert (told := quiet.heard("delta"))["state"] == {"a": 1}
+        assert told["version"] == version
+
+
+@pytest.mark.parametrize(
     ("document", "status", "code", "measured"),
     [
         ({"a": [1, None]}, 400, "INVALID_SHADOW", "null"),
