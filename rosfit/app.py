@@ -89,17 +89,29 @@ def _answer_error(request: Request[Any, Any, Any], raised: Exception) -> Respons
 async def serve(settings: Settings, endpoints: Endpoints, *, demo: bool, stop: asyncio.Event) -> None:
     """Until `stop` is set. Prints one line with the address when everything is ready."""
     configure_logging(settings)
-    async with wire(settings, endpoints) as wired:
-        server = _Server(secure(_uvicorn_config(make_app(wired.edge, stop), settings), settings))
-        serving = asyncio.create_task(server.serve())
-        try:
-            await server.listening.wait()
-            async with _demo_robots(settings) if demo else contextlib.nullcontext():
-                _greet(settings, wired)
-                await _until_stopped(stop, serving, wired.tasks)
-        finally:
-            server.should_exit = True
-            await serving
+    async with (
+        wire(settings, endpoints) as wired,
+        _web_server(settings, wired.edge, stop) as serving,
+        _demo_robots(settings) if demo else contextlib.nullcontext(),
+    ):
+        _greet(settings, wired)
+        await _until_stopped(stop, serving, wired.tasks)
+
+
+@contextlib.asynccontextmanager
+async def _web_server(settings: Settings, edge: Edge, stop: asyncio.Event) -> AsyncIterator[set[asyncio.Task[None]]]:
+    """Its task once it listens; none where the port is switched off."""
+    if not settings.port:
+        yield set()
+        return
+    server = _Server(secure(_uvicorn_config(make_app(edge, stop), settings), settings))
+    serving = asyncio.create_task(server.serve())
+    try:
+        await server.listening.wait()
+        yield {serving}
+    finally:
+        server.should_exit = True
+        await serving
 
 
 @contextlib.asynccontextmanager
@@ -160,17 +172,22 @@ def _uvicorn_config(app: Litestar, settings: Settings) -> uvicorn.Config:
     )
 
 
-async def _until_stopped(stop: asyncio.Event, serving: asyncio.Task[None], tasks: list[asyncio.Task[None]]) -> None:
+async def _until_stopped(
+    stop: asyncio.Event, serving: set[asyncio.Task[None]], tasks: list[asyncio.Task[None]]
+) -> None:
     """Wait for the signal; a loop that ends by itself is a fault that must be seen."""
     asked = asyncio.create_task(stop.wait())
-    done, _ = await asyncio.wait({asked, serving, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait({asked, *serving, *tasks}, return_when=asyncio.FIRST_COMPLETED)
     asked.cancel()
-    for task in done - {asked, serving}:
+    for task in done - {asked, *serving}:
         log.error("loop_ended", loop=task.get_name(), exc_info=task.exception())
         task.result()
 
 
 def _greet(settings: Settings, wired: Wired) -> None:
+    if not settings.port:
+        print("RosFit is ready, with its web server switched off (port 0)", flush=True)
+        return
     address = settings.public_url or f"{settings.scheme}://{settings.host}:{settings.port}"
     print(f"RosFit is ready at {address}", flush=True)
     if settings.tls:
