@@ -59,14 +59,18 @@ class CredentialController(Controller):
 
     @post("/credentials", opt=WRITE)
     async def rotate_credential(
-        self, device_id: str, data: CredentialRequest, request: Request[Any, Any, Any], work: Work, edge: Edge
+        self,
+        device_id: str,
+        request: Request[Any, Any, Any],
+        work: Work,
+        edge: Edge,
+        data: CredentialRequest | None = None,
     ) -> Response[Credential]:
         """A new MQTT user name and password; those before it live on for the overlap. Shown once."""
+        wanted = (data or CredentialRequest()).wanted()
 
         async def create() -> Credential:
-            issued = await credentials.issue(
-                work, device_id, data.wanted(), edge.hash_device_token, edge.signer.sign_device
-            )
+            issued = await credentials.issue(work, device_id, wanted, edge.hash_device_token, edge.signer.sign_device)
             shown = {"id": issued.id, "username": issued.username, "kind": issued.kind, "expires_at": issued.expires_at}
             await record(work, request, "credential.create", device_id, after=shown)
             sync_broker_after(work, edge)

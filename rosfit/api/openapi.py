@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin
 import msgspec
 from litestar import Litestar, Response
 from litestar.di import Provide
+from litestar.enums import RequestEncodingType
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
@@ -32,6 +33,16 @@ _CONDITIONS = [
         ("If-None-Match", "`*`: only if there is none yet"),
     )
 ]
+
+# Of what creates; these two know a repetition by what they are sent.
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "the same key and body again get the first answer again",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
+_WITHOUT_KEY = frozenset({"take_hook", "renew_certificate"})
 
 _REFUSALS = {
     400: "The request cannot be understood: a body that is not JSON, a cursor of another list",
@@ -79,7 +90,8 @@ def openapi_document() -> dict[str, Any]:
     schemas = _Schemas(handlers)
     for operation, method in _operations(document):
         _complete(operation, method, handlers[operation["operationId"]], schemas)
-    document["components"]["schemas"] = schemas.components
+    # Sorted, since msgspec gives them in another order each time.
+    document["components"]["schemas"] = dict(sorted(schemas.components.items()))
     return document
 
 
@@ -113,7 +125,11 @@ class _Schemas:
     """msgspec's schemas of bodies and answers: unlike Litestar's they keep patterns, formats and nullability."""
 
     def __init__(self, handlers: dict[str, HTTPRouteHandler]) -> None:
-        found = [part for handler in handlers.values() for part in (body_type(handler), answer_type(handler))]
+        found = [
+            part
+            for handler in handlers.values()
+            for part in (body_type(handler), answer_type(handler), handler.opt.get("refusal"))
+        ]
         types = [Problem, *(kind for kind in found if _describable(kind))]
         schemas, self.components = msgspec.json.schema_components(types, ref_template=_REF)
         self._of = list(zip(types, schemas, strict=True))
@@ -133,7 +149,9 @@ def body_type(handler: HTTPRouteHandler) -> Any:
     if kind := handler.opt.get("body"):
         return kind
     field = handler.parsed_data_field
-    return field.annotation if field else None
+    if field is None:
+        return None
+    return field.inner_types[0].annotation if field.is_optional else field.annotation
 
 
 def answer_type(handler: HTTPRouteHandler) -> Any:
@@ -148,14 +166,9 @@ def answer_type(handler: HTTPRouteHandler) -> Any:
 def _complete(operation: dict[str, Any], method: str, handler: HTTPRouteHandler, schemas: _Schemas) -> None:
     if handler.opt.get("public"):
         operation["security"] = []
-    if JSON in operation.get("requestBody", {}).get("content", {}):
-        operation["requestBody"]["content"][JSON]["schema"] = schemas.of(body_type(handler))
-    if form := handler.opt.get("form"):
-        operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": form}}}
-    if kind := handler.opt.get("body"):
-        operation["requestBody"] = {"required": True, "content": _contents(schemas.of(kind), method)}
-    if handler.opt.get("conditional"):
-        operation.setdefault("parameters", []).extend(_CONDITIONS)
+    _describe_body(operation, method, handler, schemas)
+    if headers := _headers(operation, method, handler):
+        operation.setdefault("parameters", []).extend(headers)
     # Litestar's own description of a refused request, which does not look like ours.
     operation["responses"].pop("400", None)
     for answer in operation["responses"].values():
@@ -166,6 +179,29 @@ def _complete(operation: dict[str, Any], method: str, handler: HTTPRouteHandler,
             answer.setdefault("content", problem)
     for status in _refusals(operation, method, handler):
         operation["responses"][str(status)] = {"description": _REFUSALS[status], "content": problem}
+    if refusal := handler.opt.get("refusal"):
+        for status in ("400", "401"):
+            operation["responses"][status]["content"] = problem | {JSON: {"schema": schemas.of(refusal)}}
+
+
+def _describe_body(operation: dict[str, Any], method: str, handler: HTTPRouteHandler, schemas: _Schemas) -> None:
+    field = handler.parsed_data_field
+    if field is not None and JSON in operation.get("requestBody", {}).get("content", {}):
+        operation["requestBody"]["content"][JSON]["schema"] = schemas.of(body_type(handler))
+        operation["requestBody"]["required"] = not field.is_optional
+    if form := handler.opt.get("form"):
+        kind = handler.opt.get("form_type", RequestEncodingType.MULTI_PART)
+        operation["requestBody"] = {"required": True, "content": {kind: {"schema": form}}}
+    if body := handler.opt.get("body"):
+        operation["requestBody"] = {"required": True, "content": _contents(schemas.of(body), method)}
+
+
+def _headers(operation: dict[str, Any], method: str, handler: HTTPRouteHandler) -> list[dict[str, Any]]:
+    """Those that the handler reads by itself."""
+    if handler.opt.get("conditional"):
+        return _CONDITIONS
+    creates = method == "post" and bool(operation["responses"].keys() & {"201", "202"})
+    return [_IDEMPOTENCY_KEY] if creates and operation["operationId"] not in _WITHOUT_KEY else []
 
 
 def _contents(schema: dict[str, Any], method: str) -> dict[str, Any]:

@@ -7,7 +7,9 @@ import binascii
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 from litestar import Controller, Request, Response, delete, get, patch, post
+from litestar.enums import RequestEncodingType
 from litestar.handlers.base import BaseRouteHandler
 from litestar.response import Stream
 
@@ -97,13 +99,34 @@ class KeyController(Controller):
         await record(work, request, "key.revoke", key_id)
 
 
-@post("/auth/token", opt={"public": True}, status_code=200, tags=["auth"])
+class TokenRefusal(msgspec.Struct, frozen=True):
+    """In the words of RFC 6749, section 5.2."""
+
+    error: str
+    error_description: str
+
+
+# What the OpenAPI document says of the body.
+TOKEN_FORM = {
+    "type": "object",
+    "required": ["grant_type"],
+    "properties": {
+        "grant_type": {"type": "string", "const": "client_credentials"},
+        "client_id": {"type": "string", "description": "the id of an API key"},
+        "client_secret": {"type": "string", "description": "its secret"},
+    },
+}
+TOKEN = {"public": True, "form": TOKEN_FORM, "form_type": RequestEncodingType.URL_ENCODED, "refusal": TokenRefusal}
+
+
+@post("/auth/token", opt=TOKEN, status_code=200, tags=["auth"])
 async def create_token(request: AnyRequest, edge: Edge) -> Response[dict[str, Any]]:
     """OAuth 2 client credentials (RFC 6749, section 4.4): form encoded, the client in the form or as Basic."""
     form = await request.form()
-    no_store = {"Cache-Control": "no-store"}
+    no_store = {"Cache-Control": "no-store", "Pragma": "no-cache"}
     if form.get("grant_type") != "client_credentials":
-        return Response({"error": "unsupported_grant_type"}, status_code=400, headers=no_store)
+        wrong = "unsupported_grant_type" if "grant_type" in form else "invalid_request"
+        return _refuse(400, TokenRefusal(wrong, "send the form field grant_type=client_credentials"), no_store)
     client_id, client_secret = _client(request, form)
 
     async def attempt(work: Work) -> tuple[str, Actor]:
@@ -113,11 +136,14 @@ async def create_token(request: AnyRequest, edge: Edge) -> Response[dict[str, An
         token, key = await throttled(edge.open_work, client_id, address_of(request), attempt)
     except BadClientError as error:
         challenge = {"WWW-Authenticate": 'Basic realm="rosfit"'}
-        answer = {"error": "invalid_client", "error_description": error.detail}
-        return Response(answer, status_code=401, headers=no_store | challenge)
+        return _refuse(401, TokenRefusal("invalid_client", error.detail), no_store | challenge)
     scope = " ".join(sorted(key.scopes or ()))
     issued: dict[str, Any] = {"access_token": token, "token_type": "bearer", "expires_in": ACCESS_TTL_S, "scope": scope}
     return Response(issued, headers=no_store)
+
+
+def _refuse(status: int, refusal: TokenRefusal, headers: dict[str, str]) -> Response[Any]:
+    return Response(refusal, status_code=status, headers=headers)
 
 
 def _client(request: AnyRequest, form: Any) -> tuple[str, str]:

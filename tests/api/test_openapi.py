@@ -75,6 +75,16 @@ def test_whoever_sends_something_is_told_what():
     assert "412" in patch["responses"]
 
 
+def test_optional_bodies_forms_and_keys_are_told():
+    by_name = dict(operations())
+    rotate = by_name["POST /api/v1/devices/{device_id}/credentials"]
+    assert rotate["requestBody"]["required"] is False
+    assert {"Idempotency-Key"} <= {parameter["name"] for parameter in rotate["parameters"]}
+    token = by_name["POST /api/v1/auth/token"]
+    assert set(token["requestBody"]["content"]) == {"application/x-www-form-urlencoded"}
+    assert "application/json" in token["responses"]["401"]["content"]
+
+
 def test_references_lead_somewhere_and_schemas_are_valid():
     text = json.dumps(DOCUMENT)
     for name in set(re.findall(r'"#/components/schemas/([^"]+)"', text)):
