@@ -17,7 +17,7 @@ from rosfit.fleet import groups
 from rosfit.fleet import service as fleet
 from rosfit.fleet.groups import GroupChange, NewGroup, Preview
 from rosfit.fleet.models import Device, DeviceFilter, Group
-from rosfit.kernel.paging import Page
+from rosfit.kernel.paging import Page, page_within
 from rosfit.kernel.work import Work
 
 AnyRequest = Request[Any, Any, Any]
@@ -41,9 +41,12 @@ class GroupController(Controller):
     tags = ("groups",)
 
     @get(opt=READ)
-    async def list_groups(self, request: AnyRequest, work: Work) -> Page[Group]:
-        """By name, in one page; somebody with limits sees those that hold something for them, counted within reach."""
-        return Page(await groups.in_reach(work, await groups.listing(work), actor_of(request).reach))
+    async def list_groups(
+        self, request: AnyRequest, work: Work, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+    ) -> Page[Group]:
+        """By name; somebody with limits sees those that hold something for them, counted within reach."""
+        shown = await groups.in_reach(work, await groups.listing(work), actor_of(request).reach)
+        return page_within(shown, limit, cursor, lambda group: group.name.lower())
 
     @post(opt=WRITE)
     async def create_group(self, data: NewGroup, request: AnyRequest, work: Work) -> Response[Group]:

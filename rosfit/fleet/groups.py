@@ -23,10 +23,10 @@ GroupName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,
 
 
 class NewGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A static list has `device_ids`, a saved query has `query`."""
+    """A static list has `device_ids`, a saved query has `query`; `kind` may say the same."""
 
     name: GroupName
-    kind: Literal["static", "query"] = "static"
+    kind: Literal["static", "query"] | None = None
     device_ids: list[DeviceId] = []
     query: str | None = None
 
@@ -49,12 +49,13 @@ class Preview(msgspec.Struct, frozen=True):
 
 
 async def create(work: Work, new: NewGroup) -> Group:
-    if (new.kind == "query") != (new.query is not None) or (new.kind == "query" and new.device_ids):
+    kind: Literal["static", "query"] = "static" if new.query is None else "query"
+    if new.kind not in {None, kind} or (new.query is not None and new.device_ids):
         raise InvalidError(errors=(FieldError("query", "a saved query has `query`, a static list `device_ids`"),))
     if new.query is not None:
         await _check_saved(work, new.query)
     group_id = new_id("grp")
-    if not await repository.insert_group(work.connection, group_id, new.name, new.kind, new.query):
+    if not await repository.insert_group(work.connection, group_id, new.name, kind, new.query):
         raise GroupExistsError(f"There is a group {new.name!r} already")
     await _add_members(work, group_id, new.device_ids)
     return await get(work, group_id)

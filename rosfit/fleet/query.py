@@ -56,6 +56,9 @@ _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "": 1}
 # What PostgreSQL reads as one without effort; an exponent may ask for a number of a million digits.
 _JSON_NUMBER = re.compile(r"-?(0|[1-9]\d{0,30})(\.\d{1,30})?")
 
+# What a word that is looked for has only by mistake; `:` is in many names.
+_OPERATOR = re.compile(r"[<>=]")
+
 _TERM = re.compile(
     r"""\s*(?P<not>-)?
     (?:(?P<key>[a-z_]+(?:\.[A-Za-z0-9_-]+)*)\s*(?P<op>>=|<=|!=|[:=<>])\s*(?P<value>"[^"]*"|[^\s"]+)
@@ -105,6 +108,9 @@ def parse_query(text: str) -> list[Term]:
 def _term(match: re.Match[str]) -> Term:
     negated = match["not"] is not None
     if match["key"] is None:
+        if match["word"] is not None and _OPERATOR.search(match["word"]):
+            word = match["word"][:40]
+            raise QueryError(f"{word!r} compares nothing: write a field, a sign and a value, or put it between quotes")
         return Term("", ":", match["quoted"] if match["quoted"] is not None else match["word"], negated)
     if not is_field(match["key"]):
         if match["op"] == ":":

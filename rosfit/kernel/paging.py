@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -41,6 +41,13 @@ def decode_cursor(cursor: str | None, types: type[tuple[Any, ...]] | Any) -> Any
         return msgspec.json.decode(raw, type=types)
     except (ValueError, binascii.Error, msgspec.MsgspecError) as error:
         raise CursorError("Use a next_cursor from the same list, or none for the first page") from error
+
+
+def page_within(items: Iterable[T], limit: int, cursor: str | None, key: Callable[[T], str]) -> Page[T]:
+    """A page of a list that is at hand as a whole, in the order of `key`."""
+    after = decode_cursor(cursor, tuple[str])
+    rows = sorted((item for item in items if after is None or key(item) > after[0]), key=key)
+    return page_of(rows, limit, lambda item: (key(item),))
 
 
 def page_of(rows: Sequence[T], limit: int, key: Callable[[T], tuple[Any, ...]]) -> Page[T]:

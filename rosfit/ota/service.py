@@ -62,6 +62,8 @@ def check(new: NewDeployment) -> None:
     if any(text is not None and not text.strip() for text in (new.target.group, new.target.tag, new.target.query)):
         # An empty filter would mean every device, which nobody says by accident twice.
         errors.append(FieldError("target", "an empty group, tag or query names no device"))
+    if new.target.device_ids == []:
+        errors.append(FieldError("target.device_ids", "name at least one device"))
     if errors:
         raise InvalidError(errors=tuple(errors))
 
