@@ -308,7 +308,11 @@ class Link:
 
     def _drop_client(self) -> None:
         if self._client is not None:
-            self.on_lost()
+            try:
+                self.on_lost()
+            except Exception:
+                # This thread must go on to the next connection.
+                log.exception("the end of the connection could not be told")
         with self.lock:
             self._client, self.settled = None, False
             self._outbox.disconnected()

@@ -1,6 +1,7 @@
 """The way down without ROS: what is remembered, what is too old, how fast it may be, and when it stops."""
 
 import json
+import threading
 import time
 from types import SimpleNamespace
 
@@ -12,9 +13,11 @@ from rosfit_bridge.convert.bounds import Bound, Bounds
 from rosfit_bridge.convert.parameters import from_json
 from rosfit_bridge.counters import Counters
 from rosfit_bridge.down import msgpack_read
+from rosfit_bridge.down.backlog import MOST_BYTES, Backlog
 from rosfit_bridge.down.desk import Desk
 from rosfit_bridge.down.freshness import Freshness
 from rosfit_bridge.down.job import Command
+from rosfit_bridge.down.lane import Lane
 from rosfit_bridge.down.ledger import Ledger, LedgerError
 from rosfit_bridge.down.request import BadRequestError, read
 from rosfit_bridge.down.watchdog import Watchdog
@@ -111,6 +114,25 @@ def test_a_result_too_large_for_the_wire_is_left_out_and_said(ledger):
         answer = sent.pop()
         assert (answer["status"], answer["error"]["code"]) == ("succeeded", "RESULT_TOO_LARGE")
     desk.close()
+
+
+def test_a_flood_of_messages_is_bounded_and_lets_commands_pass():
+    lane, taken, dropped, gate = Lane("test"), [], [], threading.Event()
+    lane.start()
+    lane.post(gate.wait)
+    backlog = Backlog(lane.post, lambda _topic, payload, _properties: taken.append(payload), lambda: dropped.append(1))
+    for n in range(5000):
+        backlog.put("", b"%d" % n, None)
+    lane.post(taken.append, "command")
+    gate.set()
+    wait_until(lambda: taken[-1:] == [b"4999"])
+    assert taken.index("command") <= 1
+    taken.remove("command")
+    assert taken == [b"%d" % n for n in range(4000, 5000)]
+    assert len(dropped) == 4000
+    backlog.put("", bytes(MOST_BYTES + 1), None)
+    wait_until(lambda: len(taken) == 1001)
+    lane.close()
 
 
 def test_limits_and_slew():

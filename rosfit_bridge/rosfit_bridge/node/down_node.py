@@ -15,6 +15,7 @@ from rclpy.node import Node
 from rosfit_bridge import __version__
 from rosfit_bridge.config import Bridge, Config, ConfigError
 from rosfit_bridge.config_down import Subscribe
+from rosfit_bridge.down.backlog import Backlog
 from rosfit_bridge.down.desk import EMERGENCY_STOP, Desk
 from rosfit_bridge.down.job import Command, Job, failed, rejected
 from rosfit_bridge.down.ledger import Ledger
@@ -121,17 +122,20 @@ class DownNode:
         """Velocities are driven by the thread that reads them; what may be large is left to the lane."""
         injectors = [each for entry, each in self._injectors.items() if entry.mqtt_suffix == suffix]
         direct = [each for each in injectors if each.dog is not None]
-        others = [each for each in injectors if each.dog is None]
+        others = [self._backlog(each) for each in injectors if each.dog is None]
 
         def take(topic: str, payload: bytes, properties: Any) -> None:
             # What a broker kept for us while we were away comes before the subscription is confirmed.
             if self._uplink.link.settled:
                 for injector in direct:
                     injector.take(topic, payload, properties)
-            for injector in others:
-                self.desk.lane.post(injector.take, topic, payload, properties)
+            for backlog in others:
+                backlog.put(topic, payload, properties)
 
         return take
+
+    def _backlog(self, injector: Injector) -> Backlog:
+        return Backlog(self.desk.lane.post, injector.take, injector.late)
 
     def _own(self) -> list[Command]:
         nothing: dict[str, Any] = {}

@@ -48,7 +48,7 @@ class Injector:
         # A zero must never be followed by the velocity that it was to end.
         self._lock = threading.Lock()
         self._complaints = Throttle(_COMPLAINTS_HZ)
-        self._ended = False
+        self._ended = self._closed = False
 
     def take(self, _topic: str, payload: bytes, properties: Any) -> None:
         at = time.monotonic()
@@ -63,11 +63,17 @@ class Injector:
                     "%s: a message for %s was refused: %.300s", self.entry.mqtt_suffix, self.entry.ros_topic, error
                 )
 
+    def late(self) -> None:
+        """One was left out for newer ones."""
+        self._counters.stale += 1
+
     def tick(self, at: float) -> float:
         """Says zero if it is due; when to be called again."""
         if self.dog is None:
             return math.inf
         with self._lock:
+            if self._closed:
+                return math.inf
             if self.dog.due(at):
                 self._zero()
             return self.dog.next_at
@@ -78,6 +84,8 @@ class Injector:
             return
         at = time.monotonic()
         with self._lock:
+            if self._closed:
+                return
             if hold:
                 self.dog.hold(at)
             else:
@@ -97,7 +105,9 @@ class Injector:
         self.end()
         if self.dog is not None:
             self._publisher.wait_for_all_acked(_FLUSH_WITHIN)
-        self._node.destroy_publisher(self._publisher)
+        with self._lock:
+            self._closed = True
+            self._node.destroy_publisher(self._publisher)
 
     def _fresh(self, envelope: dict[str, Any], at: float) -> dict[str, Any] | None:
         """The payload; None for what came too late or out of order."""

@@ -184,6 +184,8 @@ class Agent:
             except InterruptedByStopError:
                 raise
             except Exception as error:
+                if self._stopping.is_set():  # what it looks at may be gone already
+                    raise InterruptedByStopError from error
                 # This update fails; the agent lives on for the one that mends it.
                 log.exception("the update %s: %s", trigger.deployment_id, step.value)
                 fault = UpdateError("BRIDGE_FAULT", f"{type(error).__name__}: {error}")
