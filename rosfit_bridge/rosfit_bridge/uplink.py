@@ -55,15 +55,20 @@ class Uplink:
 
     def publish(self, message: Outgoing) -> bool:
         """False for what is larger than the server takes, which is dropped."""
-        limit = self._limit_of.get(message.topic) or self._learn_limit(message.topic)
-        if len(message.payload) > limit:
-            self.counters.too_large += 1
-            if self._complaints[message.topic].ready(time.monotonic()):
-                size = len(message.payload)
-                log.warning("%s: %d bytes, bridge.limits allows %d; dropped", message.topic, size, limit)
+        if not self.admits(message.topic, len(message.payload)):
             return False
         self.link.publish(message)
         return True
+
+    def admits(self, topic: str, size: int) -> bool:
+        """Whether so many bytes may be sent; if not, that is counted and told."""
+        limit = self._limit_of.get(topic) or self._learn_limit(topic)
+        if size <= limit:
+            return True
+        self.counters.too_large += 1
+        if self._complaints[topic].ready(time.monotonic()):
+            log.warning("%s: at least %d bytes, bridge.limits allows %d; dropped", topic, size, limit)
+        return False
 
     def _learn_limit(self, topic: str) -> int:
         suffix = topic.split("/", 2)[2]

@@ -347,8 +347,8 @@ def test_our_own_limits(uplink, caplog):
     assert made.counters.too_large == 2
     made.publish(sample(3, size=2048))
     assert [record.message for record in caplog.records if "dropped" in record.message] == [
-        "rosfit/bot-01/telemetry/x: 1025 bytes, bridge.limits allows 1024; dropped",
-        "rosfit/bot-01/blob/image: 2049 bytes, bridge.limits allows 2048; dropped",
+        "rosfit/bot-01/telemetry/x: at least 1025 bytes, bridge.limits allows 1024; dropped",
+        "rosfit/bot-01/blob/image: at least 2049 bytes, bridge.limits allows 2048; dropped",
     ]
     assert made.publish(sample(2, size=1500, topic="rosfit/bot-01/blob/image"))
     assert made.counters.too_large == 3

@@ -18,17 +18,19 @@ from rclpy.node import Node
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
-from rosfit_bridge import topics
+from rosfit_bridge import config, topics
 from rosfit_bridge.backoff import Backoff
 from rosfit_bridge.convert import blobs
 from rosfit_bridge.counters import Counters
 from rosfit_bridge.envelope import Clock, MessageIds, Outgoing, Stream, dumps, sample_time, stamp_of
 from rosfit_bridge.heartbeat import Heartbeat
 from rosfit_bridge.holdback import LARGE_DEPTH, SMALL_DEPTH, Holdback
+from rosfit_bridge.node.feed import new_feed
 from rosfit_bridge.node.qos import UNKNOWN
 from rosfit_bridge.node.shadow_node import Shadow
 from rosfit_bridge.node.tap import Tap, _Ear
 from rosfit_bridge.throttle import Throttle, TokenBucket
+from rosfit_bridge.uplink import Uplink
 from rosfit_bridge.vitals import Vitals
 
 NOW = 1_790_000_000_123_456_789
@@ -284,6 +286,20 @@ def test_held_back_samples_are_the_newest_in_order(sent):
     newest = [n for (_, large), ns in kept.items() for n in ns[-(LARGE_DEPTH if large else SMALL_DEPTH) :]]
     assert out == sorted(newest)
     assert dropped == len(sent) - len(out)
+
+
+def test_what_can_never_fit_is_not_decoded(tmp_path):
+    """The bytes are no map at all, which nobody notices."""
+    entry = "{ros_topic: /map, mqtt_suffix: telemetry/map, msg_type: nav_msgs/OccupancyGrid}"
+    text = f"rosfit: {{device_id: bot}}\nconnection: {{host: x}}\nbridge: {{spool: {{path: s}}, publish: [{entry}]}}\n"
+    settings = config.parse(text, file="bridge.yaml", folder=tmp_path, env={})
+    uplink = Uplink(settings)
+    feed = new_feed(settings.bridge.publish[0], "bot", uplink, None, None)
+    feed(b"\xff" * (4 * 256 * 1024 + 4))
+    assert (uplink.counters.too_large, uplink.counters.failed) == (1, 0)
+    feed(b"\xff" * 1000)
+    assert (uplink.counters.too_large, uplink.counters.failed) == (1, 1)
+    uplink.close()
 
 
 def test_a_message_that_is_too_much_for_its_reader_does_not_end_the_node(caplog):

@@ -82,8 +82,7 @@ class BridgeNode:
         return new_feed(
             mapping,
             self._config.rosfit.device_id,
-            self._uplink.counters,
-            self._uplink.publish,
+            self._uplink,
             self._watch(mapping.msg_type),
             self._worker,
         )
