@@ -17,7 +17,8 @@ MAY_TOUCH_ROS = ("node/", "convert/", "main.py")
 @pytest.fixture(scope="session")
 def colcon():
     """colcon in a venv of its own, fetched once: it wants setuptools below 80."""
-    venv = ROOT / ".venv/share/rosfit/colcon"
+    # Resolved: scripts of a venv name its path, and a second checkout may share this one by a link.
+    venv = (ROOT / ".venv").resolve() / "share/rosfit/colcon"
     if not (venv / "bin/colcon").exists():
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True, env=clean_env())
         wanted = ["colcon-common-extensions", "colcon-ros", "setuptools>=70.1,<80"]
