@@ -23,6 +23,7 @@ from paho.mqtt.packettypes import PacketTypes
 from rosfit.kernel.errors import InvalidError
 from rosfit.protocol import envelope
 from rosfit.protocol.topics import device_topic
+from rosfit.sim import shadows
 from rosfit.sim.accounts import RobotAccount
 from rosfit.sim.commands import answer
 from rosfit.sim.tally import Count, Summary
@@ -40,6 +41,7 @@ GOODBYE_S = 2.0
 # QoS 1 messages that wait for an acknowledgement or a connection; beyond it new ones fail.
 QUEUE_LIMIT = 1000
 INFLIGHT_LIMIT = 100
+HEARD = ("ota/trigger", "cmd/request", "shadow/desired")
 
 
 class Broker(msgspec.Struct, frozen=True):
@@ -220,7 +222,7 @@ class RobotLink:
         if not reason.is_failure:
             self.connected = True
             self._summary.connects += 1
-            client.subscribe([(device_topic(self.device_id, row), 1) for row in ("ota/trigger", "cmd/request")])
+            client.subscribe([(device_topic(self.device_id, row), 1) for row in HEARD])
             self._send("status", _presence(self.device_id, "online"), 1, True, None)
             self._send_early()
         if not self._answer.done():
@@ -243,6 +245,9 @@ class RobotLink:
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
         if message.topic == device_topic(self.device_id, "ota/trigger"):
             self._updates.take(self.device_id, message.payload, self._report)
+        elif message.topic == device_topic(self.device_id, "shadow/desired"):
+            if reported := shadows.report(message.payload):
+                self._report("shadow/reported", reported)
         elif answered := answer(self.device_id, message.payload):
             self._report("cmd/response", answered)
 

@@ -103,6 +103,22 @@ async def test_a_command_is_answered_at_once(broker):
     assert [(one["command_id"], one["status"]) for one in said] == [("cmd_ping", "succeeded"), ("cmd_dock", "rejected")]
 
 
+async def test_a_desired_configuration_is_taken_over(broker):
+    """What is no such document is passed over."""
+    options = Options(robots=1, duration_s=3)
+    summary = Summary(1)
+    async with listening(broker) as heard:
+        task = asyncio.create_task(run_fleet(await accounts_of(options), options, broker.url, summary=summary))
+        await eventually(lambda: summary.connects == 1)
+        async with aiomqtt.Client("127.0.0.1", broker.port) as cloud:
+            for desired in (b"{", b'{"version":1,"state":{}}', b'{"version":2,"state":{"nav":{"speed":0.5}}}'):
+                await cloud.publish(topics.device_topic("sim-001", "shadow/desired"), desired, qos=1)
+        reports = lambda: [one for one in heard if str(one.topic).endswith("shadow/reported")]  # noqa: E731
+        await eventually(reports)
+        task.cancel()
+    assert [json.loads(one.payload) for one in reports()] == [{"state": {"nav": {"speed": 0.5}}}]
+
+
 async def test_goodbye_stays_as_retained_status(broker):
     options = Options(robots=1, duration_s=0.3)
     await run_fleet(await accounts_of(options), options, broker.url)
