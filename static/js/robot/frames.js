@@ -4,6 +4,8 @@ import { el, setText } from "./dom.js";
 
 // Ten pictures a second at most, one at a time.
 const EVERY_MS = 100;
+// A picture is announced when it arrives; the server stores it within 50 ms.
+const STORED_AFTER_MS = 150;
 // A device without MQTT 5 cannot say what it sends: the server looks, and what is no picture fails to load.
 const UNKNOWN = "application/octet-stream";
 const SHOWN = /^(image\/(jpeg|png|webp|gif|bmp)\b|application\/octet-stream$)/;
@@ -57,6 +59,11 @@ class CameraFrame {
     this.kind = content_type;
     this.description = `${content_type}, ${Math.ceil(size / 1024)} KiB`;
     if (!SHOWN.test(content_type) || this.#noPicture) return this.#describe(time);
+    setTimeout(() => this.#want(time), STORED_AFTER_MS);
+  }
+
+  #want(time) {
+    if (time < this.#wanted) return;
     this.#wanted = time;
     this.refresh();
   }

@@ -72,6 +72,14 @@ function showPanels() {
 }
 
 function begin() {
+  try {
+    showState();
+  } finally {
+    byId("panels").classList.remove("starting");
+  }
+}
+
+function showState() {
   const state = JSON.parse(byId("robot-state").textContent);
   for (const { stream, received_at, payload } of state.samples) take(stream, { time: received_at, payload });
   for (const frame of state.frames) take(`blob/${frame.name}`, { payload: frame });

@@ -12,7 +12,9 @@ const TRIES = 5;
 const RETRY_MS = 1000;
 
 const byId = (id) => document.getElementById(id);
-const speedText = (linear, angular) => `${linear.toFixed(2)} m/s · ${angular.toFixed(2)} rad/s`;
+// Without the sign of what rounds to zero.
+const rounded = (value) => value.toFixed(2).replace(/^-(0\.00)$/, "$1");
+const speedText = (linear, angular) => `${rounded(linear)} m/s · ${rounded(angular)} rad/s`;
 
 export class Teleop {
   #limits = { linear: 1, angular: 2 };
