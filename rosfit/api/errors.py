@@ -61,7 +61,6 @@ class TooLargeError(RosfitError):
 
 _BY_STATUS: dict[int, type[RosfitError]] = {
     400: BadRequestError,
-    404: NotFoundError,
     413: TooLargeError,
     415: UnsupportedMediaTypeError,
 }
@@ -84,6 +83,8 @@ def to_rosfit_error(error: Exception) -> RosfitError:
             return InvalidError("Correct the fields named in errors", errors=(field,))
         case HTTPException() if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             return MethodNotAllowedError(error.detail, allow=(error.headers or {}).get("allow", ""))
+        case HTTPException() if error.status_code == HTTPStatus.NOT_FOUND:
+            return NotFoundError("Nothing is served at this address; check it for a typing error")
         case HTTPException() if error.status_code in _BY_STATUS:
             return _BY_STATUS[error.status_code](error.detail)
         case HTTPException() if error.status_code < 500:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from litestar import Request, Response
 
+from rosfit.accounts.models import Actor
 from rosfit.dashboard.access import SignInNeededError, sign_in_answer
 from rosfit.dashboard.rendering import NO_STORE, Page, Shell, render, shell_for
 from rosfit.kernel.errors import RosfitError
@@ -38,5 +39,8 @@ def error_page(request: Request[Any, Any, Any], error: RosfitError) -> Response[
     if "text/html" not in request.headers.get("accept", ""):
         body = {"code": error.code, "title": error.title, "status": error.status, "detail": error.detail}
         return Response(body, status_code=error.status, headers=NO_STORE)
-    page = ErrorPage(shell_for(None), error.status, error.title, error.detail, error.code)
+    # Whoever is known by then keeps the way on.
+    actor = request.scope.get("actor")
+    shell = shell_for(actor if isinstance(actor, Actor) else None)
+    page = ErrorPage(shell, error.status, error.title, error.detail, error.code)
     return render(page, status=error.status)

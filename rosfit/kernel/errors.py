@@ -59,7 +59,7 @@ class UnauthenticatedError(RosfitError):
 class PermissionDeniedError(RosfitError):
     code = "PERMISSION_DENIED"
     status = 403
-    title = "This credential does not have the right"
+    title = "The right for this is missing"
 
 
 class NotFoundError(RosfitError):
