@@ -26,9 +26,13 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => disp
 const dialog = document.getElementById("add-dialog");
 const dialogBody = document.getElementById("dialog-body");
 if (dialog) {
+  let shown = null;
   document.addEventListener("htmx:after:swap", () => {
-    if (dialogBody.childElementCount && !dialog.open) dialog.showModal();
-    dialogBody.querySelector("[autofocus], [aria-invalid='true']")?.focus();
+    const content = dialogBody.firstElementChild;
+    if (content && !dialog.open) dialog.showModal();
+    // Parts of it may be replaced all the time: that takes the focus from nobody.
+    if (content && content !== shown) firstOf(dialogBody, "[aria-invalid='true']", "[autofocus]", "[data-copy]", "input", "button")?.focus();
+    shown = content;
   });
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog || event.target.closest("[data-close-dialog]")) dialog.close();
@@ -37,6 +41,10 @@ if (dialog) {
     dialogBody.replaceChildren();
     document.dispatchEvent(new Event("rosfit:dialog-closed"));
   });
+}
+
+function firstOf(root, ...selectors) {
+  return selectors.map((selector) => root.querySelector(selector)).find(Boolean);
 }
 
 document.addEventListener("click", async (event) => {
