@@ -20,6 +20,7 @@ from rosfit.accounts.models import Actor
 from rosfit.accounts.rights import Right
 from rosfit.assets import asset_folder
 from rosfit.dashboard.update_words import update_word
+from rosfit.fleet.query import quoted
 from rosfit.kernel.clock import format_time, now, parse_time
 
 NO_STORE = {"Cache-Control": "no-store"}
@@ -72,7 +73,7 @@ def make_environment() -> jinja2.Environment:
     )
     environment.globals["static"] = static_url
     environment.filters.update(age=age_text, json_data=json_data, json_text=json_text, type_name=type_name)
-    environment.filters.update(duration=duration_text, update_word=update_word)
+    environment.filters.update(duration=duration_text, update_word=update_word, quoted=quoted)
     return environment
 
 

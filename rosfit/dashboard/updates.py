@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -21,11 +22,11 @@ from rosfit.dashboard.rendering import Page, Shell, render, shell_for
 from rosfit.fleet import service as fleet
 from rosfit.fleet.models import DEVICE_TYPES
 from rosfit.kernel.clock import format_time, now
-from rosfit.kernel.errors import InvalidError, RosfitError
+from rosfit.kernel.errors import FieldError, InvalidError, RosfitError
 from rosfit.kernel.feed import ANY, Feed
 from rosfit.kernel.work import Work
 from rosfit.ota import artifact_rows, artifacts, uploading, viewing
-from rosfit.ota.lifecycle import FINAL
+from rosfit.ota.lifecycle import DEPLOYMENT_STATUSES, FINAL
 from rosfit.ota.models import Artifact, Deployment, InstalledVersion
 
 READ: dict[str, Any] = {"right": Right.DEVICES_READ}
@@ -51,6 +52,18 @@ LEFT_OUT = {
     "decommissioned": "decommissioned",
     "not_found": "not registered",
 }
+
+# What is expected of a field of the upload, in words.
+EXPECTED = {
+    "name": "Name: begin with a letter or digit; up to 100 letters, digits, spaces and _ . + / -",
+    "version": "Version: begin with a letter or digit; up to 64 letters, digits and _ . + ~ : -",
+    "device_types": "Choose at least one type of robots",
+    "from_versions": "Replaces only: up to 50 versions such as 1.4.* or 2.0, separated by commas",
+    "release_notes": "Release notes: up to 20000 characters",
+    "file": "Choose a file",
+}
+
+_MISSING = re.compile(r"missing required field `(\w+)`")
 
 SHOWN = 25
 EVENTS_EVERY_S = 1.0
@@ -79,9 +92,11 @@ class Board:
     next_url: str | None
     older_artifacts: str | None
     query: str
+    status: str
     users: dict[str, list[str]]
     may: bool
     now: str
+    statuses: tuple[str, ...] = DEPLOYMENT_STATUSES
 
 
 @dataclass(frozen=True)
@@ -112,20 +127,22 @@ async def show_updates(request: AnyRequest, work: NamedDependency[Work], actor: 
 
 async def _board(work: Work, actor: Actor, request: AnyRequest) -> Board:
     asked = request.query_params
+    status = asked.get("status", "") if asked.get("status") in DEPLOYMENT_STATUSES else ""
     visible = await fleet.within_reach(work, actor.reach)
-    deployments = await viewing.find(work, None, None, asked.get("cursor"), SHOWN, visible)
+    deployments = await viewing.find(work, status or None, None, asked.get("cursor"), SHOWN, visible)
     files = await artifacts.find(work, None, None, asked.get("files"), SHOWN)
     versions = await viewing.installed_versions(work, visible)
-    older = next_page("/updates", files.next_cursor)
+    older = next_page("/updates", files.next_cursor, status=status)
     return Board(
         rows=[Row.of(one) for one in deployments.items],
         artifacts=files.items,
         versions=versions,
         devices=sum(one.count for one in versions),
-        next_url=next_page("/updates", deployments.next_cursor),
+        next_url=next_page("/updates", deployments.next_cursor, status=status),
         older_artifacts=older and older.replace("cursor=", "files="),
         may=actor.may(Right.OTA_WRITE),
-        query=query_of(request, "cursor", "files"),
+        query=query_of(request, "status", "cursor", "files"),
+        status=status,
         users=await artifact_rows.artifact_users(work.connection, [one.artifact_id for one in files.items]),
         now=format_time(now()),
     )
@@ -168,9 +185,19 @@ async def upload_artifact(
             if is_new:
                 await record(work, request, actor, "artifact.upload", artifact.artifact_id, after=artifact)
     except RosfitError as error:
-        told = "; ".join(f"{one.field}: {one.message}" for one in error.errors) or error.detail
-        return Response({"problem": told}, status_code=error.status)
+        return Response({"problem": _in_words(error)}, status_code=error.status)
     return Response({"location": f"/updates/new?artifact={artifact.artifact_id}"})
+
+
+def _in_words(error: RosfitError) -> str:
+    return "; ".join(dict.fromkeys(map(_expected, error.errors))) or error.detail
+
+
+def _expected(one: FieldError) -> str:
+    """A field that is missing is named in the message."""
+    missing = _MISSING.search(one.message)
+    name = missing[1] if missing else one.field.split("[")[0]
+    return EXPECTED.get(name) or f"{one.field}: {one.message}"
 
 
 @post("/updates/artifacts/{artifact_id:str}/delete", opt=WRITE, status_code=200)

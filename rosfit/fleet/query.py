@@ -2,11 +2,11 @@
 
     status:online tag:warehouse,dock battery < 20 -type:simulator metadata.site = "hall 3" bot
 
-Terms stand side by side and all must hold; `a,b` means either; a minus in front means not; a word that is no
-term is looked for in id and name. Comparisons: `:` and `=` (equal), `!=`, `<`, `<=`, `>`, `>=`. `age` is the time
-since the device was last heard, such as `age > 5m`. `shadow.desired.…` and `shadow.reported.…` are leaves of the
-default shadow; `shadow.state` and `shadow.pending` tell of all shadows of a device whether, and for how long, what it
-reports is not what is desired.
+Terms stand side by side and all must hold; `a,b` means either; a minus in front means not; a word that is no term is
+looked for in id and name; text between quotes may hold spaces, and a quote written twice. Comparisons: `:` and `=`
+(equal), `!=`, `<`, `<=`, `>`, `>=`. `age` is the time since the device was last heard, such as `age > 5m`.
+`shadow.desired.…` and `shadow.reported.…` are leaves of the default shadow; `shadow.state` and `shadow.pending` tell
+of all shadows of a device whether, and for how long, what it reports is not what is desired.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ _OPERATOR = re.compile(r"[<>=]")
 
 _TERM = re.compile(
     r"""\s*(?P<not>-)?
-    (?:(?P<key>[a-z_]+(?:\.[A-Za-z0-9_-]+)*)\s*(?P<op>>=|<=|!=|[:=<>])\s*(?P<value>"[^"]*"|[^\s"]+)
-      |"(?P<quoted>[^"]*)"|(?P<word>\S+))""",
+    (?:(?P<key>[a-z_]+(?:\.[A-Za-z0-9_-]+)*)\s*(?P<op>>=|<=|!=|[:=<>])\s*(?P<value>"(?:[^"]|"")*"|[^\s"]+)
+      |(?P<quoted>"(?:[^"]|"")*")|(?P<word>\S+))""",
     re.VERBOSE,
 )
 
@@ -111,12 +111,21 @@ def _term(match: re.Match[str]) -> Term:
         if match["word"] is not None and _OPERATOR.search(match["word"]):
             word = match["word"][:40]
             raise QueryError(f"{word!r} compares nothing: write a field, a sign and a value, or put it between quotes")
-        return Term("", ":", match["quoted"] if match["quoted"] is not None else match["word"], negated)
+        return Term("", ":", _unquoted(match["quoted"]) if match["quoted"] else match["word"], negated)
     if not is_field(match["key"]):
         if match["op"] == ":":
             return Term("", ":", match.group().strip().removeprefix("-"), negated)
         raise QueryError(f"{match['key']!r} is no field; fields are {', '.join(field_names())}")
-    return Term(match["key"], match["op"], match["value"].strip('"'), negated)
+    return Term(match["key"], match["op"], _unquoted(match["value"]), negated)
+
+
+def quoted(value: str) -> str:
+    """A value as a term takes it, whatever is in it; a quote within is written twice."""
+    return '"' + value.replace('"', '""') + '"'
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1].replace('""', '"') if text.startswith('"') else text
 
 
 def field_names() -> list[str]:

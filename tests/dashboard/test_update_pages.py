@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from typing import Any
 
@@ -198,6 +199,34 @@ async def send_file(site: Site, data: bytes, **fields: str) -> httpx.Response:
     return await site.client.post("/updates/artifacts", data=form, files=file, headers=headers)
 
 
+async def test_deployments_are_filtered_by_status(site: Site) -> None:
+    await site.sign_in_as("viewer")
+    await add_robot(site, "bot")
+    for version, begin in (("1.0.0", False), ("2.0.0", True)):
+        await deploy(site, await add_artifact(site, version), "bot", begin=begin)
+    page = await look(site, "/updates?status=draft")
+    assert "app 1.0.0 1 robot Draft" in page
+    assert "app 2.0.0 1 robot" not in page
+    assert "No deployment has this status." in await look(site, "/updates?status=aborted")
+    assert "app 2.0.0 1 robot" in await look(site, "/updates?status=nonsense")
+    again = re.search(r'id="updates-board"[^>]*hx-get="([^"]+)"', (await site.client.get("/updates?status=draft")).text)
+    assert again is not None
+    assert again[1] == "/updates?status=draft"
+
+
+async def test_a_version_leads_to_its_robots_whatever_its_name(site: Site) -> None:
+    await site.sign_in_as("viewer")
+    await add_robot(site, "bot")
+    await add_robot(site, "other")
+    name = 'app "x" & co'
+    async with site.edge.open_work() as work:
+        firmware = json.dumps({"name": name, "version": "1"})
+        await work.connection.execute("UPDATE devices SET firmware = %s WHERE device_id = 'bot'", [firmware])
+    page = (await site.client.get("/updates")).text
+    [link] = re.findall(r'href="(/\?q=[^"]+)"', page)
+    assert "1 of 1 robot" in await look(site, html.unescape(link))
+
+
 async def test_an_upload_leads_on_or_says_what_is_wrong(site: Site) -> None:
     await site.sign_in_as("engineer")
     sent = await send_file(site, b"first")
@@ -206,8 +235,8 @@ async def test_an_upload_leads_on_or_says_what_is_wrong(site: Site) -> None:
     for status, word, data, fields in (
         (409, "choose a new version", b"other", {}),
         (400, "The file is empty", b"", {"version": "2"}),
-        (422, "version:", b"x", {"version": "not a version"}),
-        (422, "device_types", b"x", {"version": "2", "device_types": ""}),
+        (422, "Version: begin with a letter or digit", b"x", {"version": "not a version"}),
+        (422, "Choose at least one type", b"x", {"version": "2", "device_types": ""}),
         (422, "No trusted key", b"x", {"version": "2", "signature": "AA==", "key_id": "nobody"}),
     ):
         answer = await send_file(site, data, **fields)
