@@ -76,7 +76,7 @@ class ShadowSchemaController(Controller):
         """From then on anything may be desired."""
         found = await schemas.find_target(work, target)
         await _check_conditions(request, work, found, check_name(name))
-        await schemas.remove(work, found, name)
+        await schemas.remove(work, found, name, actor_of(request).id)
         await record(work, request, "shadow_schema.delete", found.id, after={"name": name})
 
 

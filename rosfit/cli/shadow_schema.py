@@ -84,7 +84,7 @@ def delete(settings: Settings, target: str, name: str) -> None:
 
     async def step(work: Work) -> None:
         found = await schemas.find_target(work, target)
-        await schemas.remove(work, found, check_name(name))
+        await schemas.remove(work, found, check_name(name), OPERATOR)
         await audit.record(work, OPERATOR, "shadow_schema.delete", found.id, after={"name": name})
 
     run_beside(settings, step)

@@ -19,7 +19,7 @@ from rosfit.dashboard.access import AnyRequest, record
 from rosfit.dashboard.forms import see_other
 from rosfit.dashboard.rendering import Page, Shell, render, shell_for
 from rosfit.dashboard.shadow import Places, name_of
-from rosfit.dashboard.shadow_editor import EditorFragment, in_conflict, previewed, shown, take_step
+from rosfit.dashboard.shadow_editor import EditorFragment, in_conflict, previewed, refused, shown, take_step
 from rosfit.dashboard.shadow_form import Editor, Effect, Sampled
 from rosfit.dashboard.shadow_rows import Side, authors, changed, digest_of, label_of, side
 from rosfit.fleet import groups
@@ -32,6 +32,7 @@ from rosfit.shadow.changes import get_at, leaves, patch_between
 from rosfit.shadow.delta import same
 from rosfit.shadow.layers import FLEET, LayerChange, LayerDocument
 from rosfit.shadow.models import DEFAULT_NAME, Change
+from rosfit.shadow.standing import Looked, refusals
 
 READ: dict[str, Any] = {"right": Right.DEVICES_READ}
 WRITE: dict[str, Any] = {"right": Right.LAYERS_WRITE}
@@ -62,7 +63,6 @@ class LayersPage(Page):
     shell: Shell
     listed: list[Listed]
     others: list[Group]
-    may_write: bool
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,13 @@ class LayerBoardFragment(Page):
     board: LayerBoard
 
 
+@dataclass(frozen=True)
+class RefusalsFragment(Page):
+    template: ClassVar[str] = "layer_refusals.html"
+    looked: Looked
+    name: str
+
+
 def places_of(group: Group | None, name: str) -> Places:
     query = "" if name == DEFAULT_NAME else f"?name={quote(name)}"
     place = _place(group)
@@ -116,7 +123,7 @@ async def show_layers(work: NamedDependency[Work], actor: NamedDependency[Actor]
         found.insert(0, layers.pick([], None, DEFAULT_NAME))
     having = {one.group_id for one in found}
     others = [group for group in within if group.group_id not in having]
-    return render(LayersPage(shell_for(actor), [_listed(one) for one in found], others, actor.may(Right.LAYERS_WRITE)))
+    return render(LayersPage(shell_for(actor), [_listed(one) for one in found], others))
 
 
 def _listed(layer: LayerDocument) -> Listed:
@@ -133,6 +140,15 @@ async def show_layer(
     if "hx-request" in request.headers:
         return render(LayerBoardFragment(board))
     return render(_page(actor, board))
+
+
+@get("/layers/{layer:str}/refusals", opt=READ)
+async def show_refusals(
+    request: AnyRequest, layer: FromPath[str], work: NamedDependency[Work], actor: NamedDependency[Actor]
+) -> Template:
+    """Whom the values do not reach, and why; asked for by the page, since a look at a whole fleet takes its time."""
+    name = name_of(request)
+    return render(RefusalsFragment(await refusals(work, await _group(work, actor, layer), name, actor.reach), name))
 
 
 @get("/layers/{layer:str}/edit", opt=WRITE)
@@ -187,10 +203,7 @@ async def _judge(
         async with work.connection.transaction():
             after = await layers.change(work, group, editor.name, wanted, actor.id)
     except RosfitError as error:
-        problem = f"{error.title}: {error.detail}."
-        return await _answer(
-            request, work, actor, group, shown(replace(editor, review="none", problem=problem)), status=422
-        )
+        return await _answer(request, work, actor, group, refused(editor, error), status=422)
     told = {"name": after.name, "version": after.version, "patch": wanted.change.patch, "replace": False}
     await record(work, request, actor, "shadow_layer.change", after.layer, after=told)
     return _saved(request, group, after, effect)

@@ -27,6 +27,7 @@ from rosfit.kernel.feed import Feed
 from rosfit.kernel.work import Work
 from rosfit.shadow import service
 from rosfit.shadow.models import DEFAULT_NAME, Shadow
+from rosfit.shadow.standing import Standing, standing
 
 READ: dict[str, Any] = {"right": Right.DEVICES_READ}
 
@@ -52,6 +53,7 @@ class Board:
     changed_at: str
     now: str
     may_write: bool
+    standing: Standing
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ async def board_of(work: Work, device: Device, name: str, actor: Actor) -> Board
         shadow.timestamp,
         format_time(now()),
         actor.may(Right.SHADOW_WRITE),
+        await standing(work, device.device_id, name),
     )
 
 

@@ -158,11 +158,16 @@ async def _judge(
         async with work.connection.transaction():
             shadow = await service.change_desired(work, editor.target, editor.name, change, actor.id)
     except RosfitError as error:
-        problem = f"{error.title}: {error.detail}."
-        return await _answer(request, work, actor, shown(replace(editor, review="none", problem=problem)), status=422)
+        return await _answer(request, work, actor, refused(editor, error), status=422)
     told = {"name": editor.name, "version": shadow.version, "patch": patch, "replace": False}
     await record(work, request, actor, "shadow.desired", editor.target, after=told)
     return _saved(request, editor, shadow.version)
+
+
+def refused(editor: Editor, error: RosfitError) -> Editor:
+    """With what is wrong, also beside the field that it is about."""
+    wrong = {pointer_of(tuple(one.field.split("."))): one.message for one in error.errors}
+    return shown(replace(editor, review="none", problem=f"{error.title}: {error.detail}."), errors=wrong)
 
 
 def in_conflict(editor: Editor, current: Document) -> Editor:

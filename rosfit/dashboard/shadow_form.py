@@ -159,7 +159,8 @@ def members_of(
 
 def _field(pointer: str, key: str, value: Any, hint: Hint | None, typed: Mapping[str, str], error: str) -> Field:
     kind = field_kind(value, hint)
-    text = typed[f"leaf:{pointer}"] if error else field_text(kind, value)
+    as_stored = field_text(kind, value)
+    text = typed.get(f"leaf:{pointer}", as_stored) if error else as_stored
     note, choices = (hint.note, hint.choices) if hint else ("", ())
     if kind != "choice":
         return Field(pointer, key, kind, text, error, note, absent=value is MISSING)
@@ -238,12 +239,17 @@ def value_of(kind: str, text: str) -> Any:
     return value
 
 
-def read_document(text: str) -> Document:
-    """Raises ValueError. A null removes, as in a merge patch."""
+def read_json(text: str) -> Any:
+    """Raises ValueError."""
     try:
-        document = msgspec.json.decode(text or "{}")
+        return msgspec.json.decode(text)
     except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
         raise ValueError(f"This is not JSON: {error}") from error
+
+
+def read_document(text: str) -> Document:
+    """Raises ValueError. A null removes, as in a merge patch."""
+    document = read_json(text or "{}")
     if not isinstance(document, dict):
         raise ValueError("Desired is a JSON object, in braces")
     try:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jsonschema_rs
 import msgspec
 
+from rosfit.kernel.errors import FieldError
 from rosfit.shadow.changes import Path
 from rosfit.shadow.delta import Document
 from rosfit.shadow.errors import SchemaInvalidError
@@ -27,6 +28,7 @@ LOOKS = 3_000_000
 REASONED_LOOKS = 20_000
 
 MESSAGE_LENGTH = 200
+VALUE_LENGTH = 60
 
 _ALTERNATIVES = ("anyOf", "oneOf")
 _DYNAMIC = ("$dynamicRef", "$recursiveRef")
@@ -35,6 +37,14 @@ _DYNAMIC = ("$dynamicRef", "$recursiveRef")
 class Misfit(NamedTuple):
     path: Path
     message: str
+
+    @property
+    def field(self) -> str:
+        return ".".join(self.path)
+
+    @property
+    def text(self) -> str:
+        return f"{self.field or 'desired'}: {self.message}"
 
 
 class _Compiled(NamedTuple):
@@ -58,8 +68,15 @@ def misfit(schema: Document, document: Document) -> Misfit | None:
     try:
         compiled.validator.validate(document)
     except jsonschema_rs.ValidationError as error:
-        return Misfit(tuple(str(key) for key in error.instance_path), error.message[:MESSAGE_LENGTH])
+        return Misfit(tuple(str(key) for key in error.instance_path), _shortened(error.message))
     return None
+
+
+def _shortened(message: str) -> str:
+    """A message begins with the value, which may be long, and ends with what is wrong with it."""
+    if len(message) <= MESSAGE_LENGTH:
+        return message
+    return f"{message[:VALUE_LENGTH]} … {message[VALUE_LENGTH + 3 - MESSAGE_LENGTH :]}"
 
 
 def _count_values(value: Any) -> int:
@@ -80,8 +97,16 @@ def check_schema(schema: Any) -> None:
         raise SchemaInvalidError(f"with its references followed it has {count} subschemas; at most {SUBSCHEMAS}")
     try:
         _compiled(text)
+    except jsonschema_rs.ValidationError as error:
+        raise _invalid(tuple(str(key) for key in error.instance_path), error.message) from error
     except ValueError as error:
         raise SchemaInvalidError(str(error).split("\n\n", 1)[0][:MESSAGE_LENGTH]) from error
+
+
+def _invalid(path: Path, message: str) -> SchemaInvalidError:
+    """Names the place in the schema, if it is one."""
+    field, message = ".".join(path), _shortened(message)
+    return SchemaInvalidError(f"{field}: {message}" if field else message, errors=(FieldError(field, message),))
 
 
 @lru_cache(maxsize=128)

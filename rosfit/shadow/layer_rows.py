@@ -113,6 +113,14 @@ async def refresh_members(connection: Connection, layer_id: str, name: str, reas
     await connection.execute(QUERIES["refresh_members"], values)
 
 
+async def refresh_where(
+    connection: Connection, name: str, where: sql.Composable, reason: str, author: str
+) -> None:
+    """Every shadow of these devices that has any layer under it is to be made anew."""
+    values = {"name": name, "reason": reason, "author": author}
+    await connection.execute(sql.SQL(QUERIES["refresh_where"]).format(where=where), values)
+
+
 async def look_at_members(
     connection: Connection, layer_id: str, name: str, where: sql.Composable, reason: str, author: str
 ) -> None:

@@ -128,6 +128,16 @@ WHERE m.layer_id = %(layer_id)s AND d.status <> 'decommissioned'
 ORDER BY m.device_id
 ON CONFLICT (device_id, name) DO UPDATE SET reason = excluded.reason, author = excluded.author
 
+-- name: refresh_where
+INSERT INTO shadow_refreshes (device_id, name, reason, author)
+SELECT d.device_id, %(name)s, %(reason)s, %(author)s
+FROM devices d LEFT JOIN device_vitals v USING (device_id)
+WHERE d.status <> 'decommissioned' AND {where} AND EXISTS (
+    SELECT FROM shadow_layer_members m JOIN shadow_layers l USING (layer_id)
+    WHERE m.device_id = d.device_id AND l.name = %(name)s)
+ORDER BY d.device_id
+ON CONFLICT DO NOTHING
+
 -- name: look_at_members
 WITH present AS (
     SELECT d.device_id FROM devices d LEFT JOIN device_vitals v USING (device_id)

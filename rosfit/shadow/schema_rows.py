@@ -34,7 +34,11 @@ class SchemaRow(msgspec.Struct, frozen=True):
 
     @property
     def title(self) -> str:
-        return f"the group {self.group}" if self.group_id else f"devices of type {self.device_type}"
+        return title_of(self.target, self.group)
+
+
+def title_of(target: str, group: str | None) -> str:
+    return f"devices of type {target}" if group is None else f"the group {group}"
 
 
 async def list_schemas(connection: Connection) -> list[ShadowSchema]:

@@ -5,22 +5,22 @@ Every schema for a device holds, and it holds for the whole of desired, layers l
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from rosfit.fleet import groups
-from rosfit.fleet.models import DEVICE_TYPES
+from rosfit.fleet.models import DEVICE_TYPES, EVERYWHERE, DeviceFilter
 from rosfit.kernel.errors import FieldError
 from rosfit.kernel.work import Work
-from rosfit.shadow import schema_rows
+from rosfit.shadow import layer_rows, schema_rows
 from rosfit.shadow.delta import Document
 from rosfit.shadow.errors import DesiredRefusedError
 from rosfit.shadow.fitting import Misfit, check_schema, misfit
 from rosfit.shadow.models import DEFAULT_NAME
 from rosfit.shadow.repository import Key
-from rosfit.shadow.schema_rows import SchemaRow, ShadowSchema
+from rosfit.shadow.schema_rows import SchemaRow, ShadowSchema, title_of
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -29,6 +29,10 @@ class Target(msgspec.Struct, frozen=True):
     id: str
     group_id: str | None = None
     group: str | None = None
+
+    @property
+    def title(self) -> str:
+        return title_of(self.id, self.group)
 
 
 async def find_target(work: Work, target: str) -> Target:
@@ -45,7 +49,12 @@ async def listing(work: Work) -> list[ShadowSchema]:
 
 async def get(work: Work, target: Target, name: str = DEFAULT_NAME) -> ShadowSchema:
     """Version 0, which anything fits, where there is none."""
-    for one in await listing(work):
+    return pick(await listing(work), target, name)
+
+
+def pick(listed: Iterable[ShadowSchema], target: Target, name: str) -> ShadowSchema:
+    """One of a listing; version 0 where there is none."""
+    for one in listed:
         if (one.target, one.name) == (target.id, name):
             return one
     return ShadowSchema(target.id, target.group, name, 0, {})
@@ -55,12 +64,25 @@ async def put(work: Work, target: Target, name: str, schema: Any, author: str) -
     """Raises SchemaInvalidError. What is desired already stays, and has to fit at its next change."""
     check_schema(schema)
     await schema_rows.write_schema(work.connection, target.id, target.group_id, name, schema, author)
+    await _try_layers_again(work, target, name, author)
     return await get(work, target, name)
 
 
-async def remove(work: Work, target: Target, name: str) -> None:
+async def remove(work: Work, target: Target, name: str, author: str) -> None:
     """Nothing where there is none."""
     await schema_rows.delete_schema(work.connection, target.id, name)
+    await _try_layers_again(work, target, name, author)
+
+
+async def _try_layers_again(work: Work, target: Target, name: str, author: str) -> None:
+    """A device that could not have its layers' values may have them now."""
+    where = await groups.where(work, members_of(target), EVERYWHERE)
+    reason = f"the schema of {target.title} has changed"
+    await layer_rows.refresh_where(work.connection, name, where, reason, author)
+
+
+def members_of(target: Target) -> DeviceFilter:
+    return DeviceFilter(group=target.group_id) if target.group_id else DeviceFilter(type=target.id)
 
 
 async def held_version(work: Work, target: Target, name: str) -> int:
@@ -79,9 +101,8 @@ class Schemas(dict[Key, list[SchemaRow]]):
 
 
 def _refusal(row: SchemaRow, found: Misfit) -> DesiredRefusedError:
-    field = ".".join(found.path)
-    detail = f"It does not fit the schema of {row.title}: {field or 'desired'}: {found.message}"
-    return DesiredRefusedError(detail, errors=(FieldError(field, found.message),))
+    detail = f"It does not fit the schema of {row.title}: {found.text}"
+    return DesiredRefusedError(detail, errors=(FieldError(found.field, found.message),))
 
 
 async def schemas_for(work: Work, keys: Collection[Key]) -> Schemas:

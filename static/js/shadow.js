@@ -20,7 +20,7 @@ document.addEventListener("htmx:after:swap", () => {
   showWhetherStale(editor);
   // Each step replaces the editor, and the focus with it: go on where there is something to do.
   if (document.activeElement !== document.body) return;
-  const places = ["[aria-invalid='true']", "#review", "textarea", "[aria-pressed='true']"];
+  const places = ["[aria-invalid='true']", "#review", "textarea", "[aria-pressed='true']", ".notice[tabindex]"];
   places.map((place) => editor.querySelector(place)).find(Boolean)?.focus();
 });
 

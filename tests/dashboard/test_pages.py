@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import re
 from dataclasses import fields
 from datetime import timedelta
 from typing import Any
@@ -30,9 +31,11 @@ from rosfit.dashboard import (
     fleet,
     groups,
     keys,
+    layers,
     people,
     robot,
     robot_update,
+    schemas,
     shadow,
     shadow_editor,
     shadow_history,
@@ -405,6 +408,7 @@ async def test_errors_come_in_the_form_that_was_asked_for(site: Site) -> None:
     await site.sign_in_as("viewer")
     page = await site.client.get("/robots/nobody")
     assert (page.status_code, "<html" in page.text, "DEVICE_NOT_FOUND" in page.text) == (404, True, True)
+    assert 'href="/groups"' in page.text, "the way on"
     fragment = await site.client.get("/robots/nobody/checklist", headers=HTMX)
     assert (fragment.status_code, "<html" in fragment.text, 'role="alert"' in fragment.text) == (404, False, True)
     script = await site.client.get("/robots/nobody/logs.json", headers={"Accept": "application/json"})
@@ -481,9 +485,11 @@ PAGES = [
         fleet,
         groups,
         keys,
+        layers,
         people,
         robot,
         robot_update,
+        schemas,
         shadow,
         shadow_editor,
         shadow_history,
@@ -512,6 +518,17 @@ def variables(environment: jinja2.Environment, name: str) -> set[str]:
         if other is not None:
             found |= variables(environment, other)
     return found - {"forms", "icons", "parts", "shadows", "update"}
+
+
+def test_swaps_use_words_that_htmx_knows() -> None:
+    """Others it passes over in silence: a list then stays scrolled to where its end was."""
+    environment = make_environment()
+    assert environment.loader is not None
+    for name in environment.list_templates():
+        source = environment.loader.get_source(environment, name)[0]
+        for swap in re.findall(r'hx-swap="([^"]+)"', source):
+            _, *words = swap.split()
+            assert all(re.fullmatch(r"(show|scroll)(:(top|bottom)|Target:\S+)", word) for word in words), name
 
 
 def test_no_template_holds_script_or_style_of_its_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from rosfit.dashboard.schema_form import Hint, hints_of
@@ -75,5 +76,6 @@ async def test_the_editor_shows_the_schema_and_says_what_does_not_fit(site: Site
     answer = await site.client.post("/robots/bot/shadow/edit", data=form)
     assert answer.status_code == 422
     assert "nav.speed: 3 is greater than the maximum of 2" in shown(answer)
+    assert re.search(r'name="leaf:/nav/speed" value="3"[^>]*aria-invalid="true"', answer.text)
     answer = await site.client.post("/robots/bot/shadow/edit", data=form | {"leaf:/nav/speed": "2"})
     assert "nav.speed – 2" in shown(answer)

@@ -308,7 +308,7 @@ def drift_link(answer: httpx.Response) -> str:
 
 @pytest.mark.parametrize(
     ("path", "headers", "count"),
-    [("", {}, 6), ("", HTMX, 6), ("?name=wifi", {}, 5), ("/edit", HTMX, 4), ("/history", {}, 7)],
+    [("", {}, 9), ("", HTMX, 9), ("?name=wifi", {}, 8), ("/edit", HTMX, 4), ("/history", {}, 7)],
 )
 async def test_a_page_about_a_shadow_costs_so_many_queries(
     site: Site, queries: list[str], path: str, headers: dict[str, str], count: int

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rosfit.kernel.errors import FieldError
 from rosfit.shadow.errors import SchemaInvalidError
 from rosfit.shadow.fitting import check_schema, misfit
 
@@ -64,6 +65,19 @@ def test_what_cannot_be_used_is_refused_in_words(schema: Any, why: str) -> None:
     with pytest.raises(SchemaInvalidError) as refused:
         check_schema(schema)
     assert why in refused.value.detail
+
+
+def test_a_refusal_names_the_place_in_the_schema() -> None:
+    with pytest.raises(SchemaInvalidError) as refused:
+        check_schema({"properties": {"nav": {"minimum": "x"}}})
+    assert refused.value.errors == (FieldError("properties.nav.minimum", '"x" is not of type "number"'),)
+
+
+def test_a_long_value_leaves_room_for_what_is_wrong_with_it() -> None:
+    found = wrong({"properties": {"name": {"maxLength": 5}}}, {"name": "x" * 1_000})
+    assert found is not None
+    assert found[1].endswith("is longer than 5 characters")
+    assert len(found[1]) <= 200
 
 
 def test_names_of_properties_are_no_keywords() -> None:
