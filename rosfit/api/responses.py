@@ -9,6 +9,7 @@ from litestar import Litestar, Request, Response
 from litestar.response.base import ASGIResponse
 
 from rosfit.protocol.envelope import JSON, MSGPACK
+from rosfit.protocol.numbers import msgpack_from_json
 
 T = TypeVar("T")
 
@@ -18,7 +19,7 @@ class WireResponse(Response[T]):
 
     def render(self, content: Any, media_type: str, enc_hook: Any = None) -> bytes:
         if media_type == MSGPACK:
-            return msgspec.msgpack.encode(msgspec.json.decode(msgspec.json.encode(content)))
+            return msgpack_from_json(msgspec.json.encode(content))
         if media_type.startswith("application/") and "json" in media_type:
             return msgspec.json.encode(content)
         return super().render(content, media_type, enc_hook or (lambda value: value))

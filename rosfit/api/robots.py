@@ -19,6 +19,7 @@ from rosfit.fleet import service as fleet
 from rosfit.fleet.glance import RobotStatus
 from rosfit.kernel.errors import NotFoundError
 from rosfit.kernel.work import Work
+from rosfit.protocol.numbers import read_json
 from rosfit.telemetry import service as telemetry
 
 AnyRequest = Request[Any, Any, Any]
@@ -50,7 +51,7 @@ class RobotController(Controller):
         """Battery, pose, joints and errors, read from whatever the robot publishes."""
         device = await fleet.get(work, device_id)
         latest = await telemetry.latest(work, edge.hot, device_id)
-        samples = {item.stream: msgspec.json.decode(item.payload) for item in latest}
+        samples = {item.stream: read_json(item.payload) for item in latest}
         return glance.at_a_glance(device, samples, await tasks.current(work, device_id))
 
 

@@ -15,6 +15,7 @@ from litestar.response import Stream
 from rosfit.fleet.vitals import BATTERY_STREAMS, battery_percent
 from rosfit.kernel.clock import format_time, now
 from rosfit.kernel.feed import ANY, Event, Feed, Kind
+from rosfit.protocol.numbers import read_json
 
 # Proxies close a connection that is silent for a minute; browsers never notice one that is gone.
 PING_S = 15.0
@@ -275,7 +276,7 @@ def battery_of(event: Event | None) -> float | None:
     """Percent, where the sample says it."""
     if event is None:
         return None
-    payload = _decode(event.data).get("payload")
+    payload = read_json(event.data).get("payload")
     return battery_percent(event.name, payload) if isinstance(payload, dict) else None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from rosfit.fleet.models import Device
-from rosfit.fleet.vitals import POSE_STREAMS, pose_of
+from rosfit.fleet.vitals import POSE_STREAMS, number_of, pose_of
 from rosfit.kernel.clock import WireTime
 
 # diagnostic_msgs/DiagnosticStatus; a newer ROS sends the byte as a number, an older bridge as text.
@@ -84,10 +84,7 @@ def _joints(samples: Mapping[str, Any]) -> list[Joint]:
 
 
 def _at(values: Any, index: int) -> float | None:
-    if not isinstance(values, list) or index >= len(values):
-        return None
-    value = values[index]
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return number_of(values[index]) if isinstance(values, list) and index < len(values) else None
 
 
 def _troubles(samples: Mapping[str, Any]) -> list[Trouble]:

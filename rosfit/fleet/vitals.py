@@ -11,7 +11,8 @@ POSE_STREAMS = ("odom", "pose", "amcl_pose", "status", "default")
 VITAL_STREAMS = frozenset(BATTERY_STREAMS) | frozenset(POSE_STREAMS)
 
 
-def _number(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
+    """A finite number, where it is one."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -24,14 +25,14 @@ def _number(value: Any) -> float | None:
 def battery_percent(stream: str, payload: dict[str, Any]) -> float | None:
     """Percent, 0 to 100. `percentage` is sensor_msgs/BatteryState's fraction where the message is one."""
     if "power_supply_status" in payload or stream in {"battery_state"}:
-        fraction = _number(payload.get("percentage"))
+        fraction = number_of(payload.get("percentage"))
         return None if fraction is None else _bounded(fraction * 100)
     battery = payload.get("battery")
     if isinstance(battery, dict):
         return battery_percent("battery", battery)
     for key in ("battery", "battery_percent", "battery_level", "percentage", "percent", "level", "soc"):
         if key.startswith("battery") or stream.endswith("battery"):
-            value = _number(payload.get(key))
+            value = number_of(payload.get(key))
             if value is not None:
                 return _bounded(value * 100 if key == "percentage" and value <= 1 else value)
     return None
@@ -49,7 +50,7 @@ def pose_of(payload: dict[str, Any]) -> dict[str, float] | None:
     if not isinstance(pose, dict):
         return None
     position = pose["position"] if isinstance(pose.get("position"), dict) else pose
-    x, y = _number(position.get("x")), _number(position.get("y"))
+    x, y = number_of(position.get("x")), number_of(position.get("y"))
     if x is None or y is None:
         return None
     return {"x": round(x, 3), "y": round(y, 3), "theta": round(_heading(pose), 4)}
@@ -58,9 +59,9 @@ def pose_of(payload: dict[str, Any]) -> dict[str, float] | None:
 def _heading(pose: dict[str, Any]) -> float:
     orientation = pose.get("orientation")
     if isinstance(orientation, dict):
-        x, y, z, w = (_number(orientation.get(axis)) or 0.0 for axis in "xyzw")
+        x, y, z, w = (number_of(orientation.get(axis)) or 0.0 for axis in "xyzw")
         return math.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
     for key in ("theta", "yaw", "heading"):
-        if (value := _number(pose.get(key))) is not None:
+        if (value := number_of(pose.get(key))) is not None:
             return value
     return 0.0

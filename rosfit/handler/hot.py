@@ -14,6 +14,7 @@ from rosfit.kernel.clock import format_time
 from rosfit.kernel.errors import UnavailableError
 from rosfit.kernel.ports import HotStore
 from rosfit.kernel.work import Work
+from rosfit.protocol.numbers import read_json
 from rosfit.telemetry.models import MADE_UP, Frame, FrameInfo, Item, Sample
 
 log = structlog.get_logger(__name__)
@@ -133,7 +134,7 @@ class VitalsBook:
 
 
 def _vitals(at: float, samples: dict[str, msgspec.Raw]) -> Vitals:
-    payloads = {stream: msgspec.json.decode(payload) for stream, payload in samples.items()}
+    payloads = {stream: read_json(payload) for stream, payload in samples.items()}
     battery = (battery_percent(stream, payloads[stream]) for stream in BATTERY_STREAMS if stream in payloads)
     pose = (pose_of(payloads[stream]) for stream in POSE_STREAMS if stream in payloads)
     return Vitals(at, next((found for found in battery if found is not None), None), next(filter(None, pose), None))

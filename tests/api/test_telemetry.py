@@ -151,6 +151,15 @@ def test_msgpack_is_stored_as_json(admin, robot):
     assert item["payload"] == {"raw": "AP8=", "nan": "NaN", "big": str(2**60), "n": 1}
 
 
+def test_numbers_that_no_double_holds_in_json_and_msgpack(admin, robot):
+    robot.publish("telemetry/big", b'{"a":18446744073709551616,"b":1e400}')
+    stored(admin, robot.device_id, 1)
+    for path in (f"/telemetry/{robot.device_id}", f"/telemetry/{robot.device_id}/latest"):
+        assert admin.got(path)["items"][0]["payload"] == {"a": 2**64, "b": 10**400}
+        packed = msgspec.msgpack.decode(admin.get(path, headers={"Accept": "application/msgpack"}).content)
+        assert packed["items"][0]["payload"]["a"] == str(2**64)
+
+
 # ── newest values ──
 
 

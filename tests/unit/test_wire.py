@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rosfit.api.ws.channels import InvalidChannelError, parse_channel
@@ -18,6 +18,7 @@ from rosfit.kernel.paging import CursorError, decode_cursor, encode_cursor
 from rosfit.protocol import envelope, topics
 from rosfit.protocol.errors import BadMessageError
 from rosfit.protocol.layouts import Layouts
+from rosfit.protocol.numbers import msgpack_from_json, read_json
 from rosfit.telemetry.errors import SeriesRequestError
 from rosfit.telemetry.series import align, bucket_for, bucket_starts, parse_bucket
 
@@ -65,6 +66,15 @@ def test_msgpack_says_the_same_as_json(payload):
     assert json.loads(envelope.decode(packed, "application/msgpack", LIMITS).payload) == payload
 
 
+@given(st.from_regex(r"-?(0|[1-9][0-9]{0,25})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,4})?", fullmatch=True))
+@example("9" * 5_000)
+def test_any_number_is_read_and_packed(number):
+    text = b'{"x":[%b]}' % number.encode()
+    read_json(text)
+    (packed,) = msgspec.msgpack.decode(msgpack_from_json(text))["x"]
+    assert packed == number or float(packed) == float(number)
+
+
 @given(st.binary(max_size=200), st.sampled_from([None, "application/json", "application/msgpack", "x/y"]))
 def test_bytes_are_a_message_or_a_bad_one(data, content_type):
     with suppress(BadMessageError):
@@ -83,6 +93,7 @@ def test_times_are_read_back_to_the_millisecond(moment):
     written = format_time(moment)
     assert len(written) == 24
     assert abs(parse_time(written) - moment) < timedelta(milliseconds=1)
+    assert parse_time(written.lower()) == parse_time(written)
 
 
 @given(st.text() | st.floats() | st.none() | st.booleans() | st.lists(st.integers()))

@@ -9,6 +9,7 @@ import msgspec
 from rosfit.kernel.feed import Event
 from rosfit.protocol.envelope import to_wire
 from rosfit.protocol.errors import BadMessageError
+from rosfit.protocol.numbers import msgpack_from_json
 
 MSGPACK_SUBPROTOCOL = "rosfit.msgpack"
 
@@ -66,7 +67,6 @@ class JsonCodec:
 class MsgpackCodec:
     _decode = staticmethod(msgspec.msgpack.Decoder(ClientMessage).decode)
     _decode_marked = staticmethod(msgspec.msgpack.Decoder(_Marked).decode)
-    _encode = staticmethod(msgspec.msgpack.Encoder().encode)
 
     def decode(self, data: str | bytes) -> ClientMessage:
         """With `data` as JSON would have it: what MessagePack knows beyond that can be neither kept nor sent on."""
@@ -80,12 +80,12 @@ class MsgpackCodec:
             return None
 
     def encode(self, message: dict[str, Any]) -> bytes:
-        return self._encode(msgspec.to_builtins(message))
+        return msgpack_from_json(msgspec.json.encode(message))
 
     def encode_event(self, event: Event, channel: str, seq: int) -> bytes:
-        data = msgspec.json.decode(event.data)
+        data = msgspec.Raw(msgpack_from_json(event.data))
         message = {"type": event.kind, "channel": channel, "timestamp": event.at, "seq": seq, "data": data}
-        return self._encode(message)
+        return msgspec.msgpack.encode(message)
 
 
 def _as_bytes(data: str | bytes) -> bytes:
