@@ -45,7 +45,7 @@ def parse_time(value: object) -> datetime:
 
 def _from_text(text: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text.upper())
     except ValueError as error:
         raise ValueError(f"{text[:40]!r} is not an RFC 3339 time such as 2026-03-30T10:05:32.123Z") from error
     if moment.tzinfo is None or text[10:11] not in {"T", "t", " "}:
