@@ -38,8 +38,8 @@ class Parsed(msgspec.Struct, gc=False):
         """Whether nothing in the message itself tells its redelivery from a new one."""
         if self.incoming.qos == 0 or (self.route is not None and self.route.kind is Kind.BLOB):
             return False
-        message = self.message
-        return message is None or (message.message_id is None and message.sampled_at is None)
+        # An id alone is not enough: without a time the row lies at the time of arrival, another one each time.
+        return self.message is None or self.message.sampled_at is None
 
     def replaces(self, earlier: Parsed) -> bool:
         """Whether this is the broker's second delivery of `earlier`, which it must hear the acknowledgement of."""

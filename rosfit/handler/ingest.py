@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
@@ -118,10 +118,12 @@ class Ingest:
             messages = await pending.take(BATCH_MESSAGES, BATCH_BYTES)
             started = time.perf_counter()
             self._count_pending(pending)
-            await self._store(source, writer, messages)
+            await self._store(source, writer, messages, pending)
             await asyncio.sleep(max(0.0, FLUSH_EVERY_S - (time.perf_counter() - started)))
 
-    async def _store(self, source: MessageSource, writer: Writer, messages: Sequence[Parsed]) -> None:
+    async def _store(
+        self, source: MessageSource, writer: Writer, messages: Sequence[Parsed], pending: Pending
+    ) -> None:
         """Write, commit, acknowledge, and pass on what was committed."""
         started = time.perf_counter()
         try:
@@ -133,13 +135,13 @@ class Ingest:
             log.exception("ingest_write_failed", waiting=len(messages))
             if len(messages) > 1:
                 middle = len(messages) // 2
-                await self._store(source, writer, messages[:middle])
-                await self._store(source, writer, messages[middle:])
+                await self._store(source, writer, messages[:middle], pending)
+                await self._store(source, writer, messages[middle:], pending)
                 return
             outcome = await self._bury(writer, messages[0], fault)
         source.acknowledge([parsed.incoming for parsed in messages])
         self._count(outcome, len(messages), time.perf_counter() - started)
-        self._spread(outcome)
+        self._spread(outcome, pending)
 
     async def _write(self, writer: Writer, messages: Sequence[Parsed]) -> Outcome:
         """One batch: these messages are nowhere else, so this ends with their commit, or with a fault of ours."""
@@ -183,17 +185,20 @@ class Ingest:
         for letter in outcome.batch.dead_letters:
             self._metrics.dead_letters.labels(letter.reason).inc()
 
-    def _spread(self, outcome: Outcome) -> None:
+    def _spread(self, outcome: Outcome, pending: Iterable[Parsed] = ()) -> None:
         """After the commit: what is derived and may be lost."""
         batch = outcome.batch
         for device_id in batch.refused:
             self._live.forget(device_id)
         for device_id, at in batch.heard.items():
             self._vitals.heard(device_id, at.timestamp())
-            self._live.learn(device_id)
         for parsed in batch.accepted:
             if not parsed.announced:
                 self._live.on_commit(parsed)
+        if new := self._live.learn(batch.heard):
+            for parsed in pending:
+                if parsed.route is not None and parsed.route.device_id in new and not parsed.announced:
+                    self._live.on_arrival(parsed)
         for sample in batch.samples:
             self._latest.note(sample)
             self._vitals.note(sample)

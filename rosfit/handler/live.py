@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 import msgspec
@@ -30,8 +31,11 @@ class Live:
         if parsed.route is not None and not parsed.announced:
             self._announce(parsed, parsed.route)
 
-    def learn(self, device_id: str) -> None:
-        self._known.add(device_id)
+    def learn(self, device_ids: Collection[str]) -> set[str]:
+        """The ones that are new here. What of theirs still waits goes out before anything that arrives now."""
+        new = set(device_ids) - self._known
+        self._known |= new
+        return new
 
     def forget(self, device_id: str) -> None:
         self._known.discard(device_id)

@@ -1,6 +1,6 @@
 """Telling the redelivery of a message that nothing in itself identifies from a new one.
 
-A device that sends neither an id nor a time leaves nothing to recognise its message by, and neither does a dead
+A device that sends no time leaves nothing stored to recognise its message by, and neither does a dead
 letter. But a broker sends what was not acknowledged again with its DUP flag and under the same packet id. So the
 packet ids of such messages are committed together with them; a redelivery that finds its mark is stored already.
 """

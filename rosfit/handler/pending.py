@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
 
 import msgspec
 
@@ -43,6 +44,9 @@ class Pending:
 
     def __len__(self) -> int:
         return len(self._entries) - self._gone
+
+    def __iter__(self) -> Iterator[Parsed]:
+        return (entry.parsed for entry in self._entries if entry.parsed is not None)
 
     def add(self, parsed: Parsed) -> bool:
         """False for a redelivery of what waits already."""

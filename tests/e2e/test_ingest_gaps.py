@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
+import msgspec
 import pytest
 
 from rosfit.handler.batch import Batch
@@ -44,6 +46,7 @@ class Source:
     def __init__(self, messages: int = 1) -> None:
         self._messages = messages
         self._waiting: asyncio.Queue[Incoming] = asyncio.Queue()
+        self._handed_out = 0
         self.acknowledged: list[Incoming] = []
         self.done = asyncio.Event()
 
@@ -51,7 +54,15 @@ class Source:
         self._waiting.put_nowait(Incoming(topic, payload, 1, dup=dup, packet_id=packet_id, received_at=now()))
 
     async def receive(self) -> list[Incoming]:
+        if self._handed_out:
+            self._waiting.task_done()
+        self._handed_out += 1
         return [await self._waiting.get()]
+
+    async def arrives(self, packet_id: int, payload: bytes) -> None:
+        """Deliver; returns when it has been taken."""
+        self.deliver(packet_id, payload)
+        await self._waiting.join()
 
     def acknowledge(self, messages: Sequence[Incoming]) -> None:
         self.acknowledged += messages
@@ -64,12 +75,17 @@ class Database:
 
     def __init__(self, pool: Pool, hot: HotStore) -> None:
         self._open = work_opener(pool, Feed(), HotShadows(hot, lambda: None))
+        self.feed = Feed()
         self.lost_answers = 0
+        # Done one by one, each in the midst of a unit of work.
+        self.meanwhile: list[Callable[[], Awaitable[object]]] = []
 
     @asynccontextmanager
     async def open_work(self) -> AsyncIterator[Work]:
         async with self._open() as work:
             yield work
+            if self.meanwhile and work.after_commit:
+                await self.meanwhile.pop(0)()
         if self.lost_answers and work.after_commit:
             self.lost_answers -= 1
             raise UnavailableError("the connection is gone")
@@ -101,7 +117,7 @@ def _ingest(database: Database, latest: LatestValues) -> Ingest:
     return Ingest(
         open_work=database.open_work,
         decoder=DECODER,
-        feed=Feed(),
+        feed=database.feed,
         latest=latest,
         vitals=VitalsBook(),
         metrics=Metrics(),
@@ -136,21 +152,41 @@ async def test_commit_whose_answer_is_lost_is_not_written_again(stores, topic, t
     assert await database.rows(f"SELECT count(*) FROM {table}") == [(1,)]
 
 
-async def test_redelivery_after_a_death_between_commit_and_acknowledgement(stores):
-    """The next process knows it by its mark; the same words said anew are another sample."""
+@pytest.mark.parametrize("payload", [ANONYMOUS, b'{"message_id":"m","payload":{"x":1}}'])
+async def test_redelivery_after_a_death_between_commit_and_acknowledgement(stores, payload):
+    """The next process knows what has no time by its mark."""
     database, ingest = stores
-    first, second, third = Source(), Source(), Source()
-    first.deliver(1, ANONYMOUS)
+    first, second = Source(), Source()
+    first.deliver(1, payload)
     async with running(ingest, first):
         pass
-    second.deliver(1, ANONYMOUS, dup=True)
+    second.deliver(1, payload, dup=True)
     async with running(ingest, second):
         pass
     assert await database.rows("SELECT count(*) FROM telemetry") == [(1,)]
-    third.deliver(2, ANONYMOUS)
-    async with running(ingest, third):
-        pass
+
+
+async def test_the_same_words_said_anew_are_another_sample(stores):
+    database, ingest = stores
+    for packet_id in (1, 2):
+        source = Source()
+        source.deliver(packet_id, ANONYMOUS)
+        async with running(ingest, source):
+            pass
     assert await database.rows("SELECT count(*) FROM telemetry") == [(2,)]
+
+
+async def test_what_is_told_live_keeps_its_order_from_the_first_sample_on(stores):
+    """The second arrives while nobody knows the device yet, the third when the first has been committed."""
+    database, ingest = stores
+    told: list[bytes] = []
+    database.feed.subscribe("telemetry", "bot-1", lambda event: told.append(event.data))
+    source = Source(messages=3)
+    database.meanwhile = [partial(source.arrives, number, b'{"n":%d}' % number) for number in (2, 3)]
+    source.deliver(1, b'{"n":1}')
+    async with running(ingest, source):
+        pass
+    assert [msgspec.json.decode(data)["payload"]["n"] for data in told] == [1, 2, 3]
 
 
 async def test_a_row_that_postgres_refuses_is_alone_a_dead_letter(stores):
