@@ -109,7 +109,8 @@ class Writer:
         if batch.alerts:
             batch.alerts, _ = await _insert(work, batch, batch.alerts, telemetry.insert_alerts, careful)
             for alert in batch.alerts:
-                work.announce(_alert_event(alert))
+                if not batch.is_in_maintenance(alert.device_id):
+                    work.announce(_alert_event(alert))
         for (device_id, name), (frame, qos) in batch.frames.items():
             if qos:
                 await telemetry.upsert_frame(connection, device_id, name, frame)
