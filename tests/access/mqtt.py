@@ -105,11 +105,12 @@ class Session:
         """QoS 1, returns with the acknowledgement; that does not say that anybody got it."""
         self._paho.publish(topic, payload, qos=1, retain=retain).wait_for_publish(10)
 
-    def subscribe(self, wanted: str) -> None:
-        done = threading.Event()
-        self._paho.on_subscribe = lambda *_: done.set()
+    def subscribe(self, wanted: str) -> bool:
+        """Whether the broker granted it."""
+        answers: list[Any] = []
+        self._paho.on_subscribe = lambda _client, _data, _mid, codes, _properties: answers.extend(codes)
         self._paho.subscribe(wanted, qos=1)
-        assert done.wait(10)
+        return not until(lambda: answers)[0].is_failure
 
     def topics(self) -> list[str]:
         return sorted(topic for topic, _ in self.received)

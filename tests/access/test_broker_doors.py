@@ -110,6 +110,18 @@ def test_client_id_may_not_name_another_device(
         assert other.connected
 
 
+@pytest.mark.parametrize("door", ["plain", "cert"])
+def test_nobody_joins_the_shared_subscription_of_the_server(
+    door: str, new_device: Callable[[], str], open_door: Callable[..., Session]
+) -> None:
+    """A member is dealt its share of everybody's messages; what it may not read is then lost."""
+    a = new_device()
+    with open_door(a, door) as robot:
+        for wanted in (f"rosfit/{a}/#", "rosfit/+/#"):
+            assert not robot.subscribe(f"$share/rosfit-ingest/{wanted}")
+        assert robot.subscribe(f"$share/own/rosfit/{a}/#")
+
+
 def test_client_id_of_a_certificate_is_its_device(
     new_device: Callable[[], str], open_door: Callable[..., Session]
 ) -> None:

@@ -1,8 +1,10 @@
 /* A plugin for Mosquitto 2: refuses a client id that names another device or one of the server's own sessions, and
- * keeps the broker from falling over sessions that are offline while it reads its accounts again.
+ * a place in the server's shared subscription; and keeps the broker from falling over sessions that are offline while it
+ * reads its accounts again.
  *
  * Mosquitto itself cannot: whoever is let in may take any client id, and by that end the session of another
- * and drop its queue. Everything else (passwords, topics) stays with Mosquitto: the plugin defers to it.
+ * and drop its queue. It grants every subscription and judges at delivery, too late for a shared one: the device
+ * has been dealt what it may not read, and nobody else gets it. Everything else (passwords, topics) stays with Mosquitto: the plugin defers to it.
  *
  * plugin_opt_devices names a file with one device id in each line, sorted by byte; it is read again on SIGHUP.
  * A user name is a device id, or a device id, a dot and more. Names that begin with an underscore are the server's.
@@ -31,8 +33,22 @@ struct basic_auth_event {
     void *future2[4];
 };
 
-enum { SUCCESS = 0, NOT_AUTHORISED = 11, DEFER = 17, FAILED = 1 };
-enum { ON_RELOAD = 1, ON_BASIC_AUTH = 3 };
+struct acl_check_event {
+    void *future;
+    struct mosquitto *client;
+    const char *topic;
+    const void *payload;
+    void *properties;
+    int access;
+    unsigned int payload_length;
+    unsigned char qos;
+    unsigned char retain;
+    void *future2[4];
+};
+
+enum { SUCCESS = 0, NOT_AUTHORISED = 11, ACL_DENIED = 12, DEFER = 17, FAILED = 1 };
+enum { ON_RELOAD = 1, ON_ACL_CHECK = 2, ON_BASIC_AUTH = 3 };
+enum { SUBSCRIBE = 4 };
 enum { PLUGIN_API = 5, LONGEST_ID = 64, NO_SOCKET = -1 };
 
 typedef int (*callback)(int event, void *data, void *userdata);
@@ -54,6 +70,7 @@ size_t strlen(const char *text);
 void *memset(void *block, int value, size_t size);
 
 static const char SERVER_PREFIX[] = "rosfit-";
+static const char SERVER_GROUPS[] = "$share/rosfit-";
 
 static char *path;
 static char (*devices)[LONGEST_ID + 1];
@@ -133,6 +150,18 @@ static int check_client_id(int event, void *data, void *userdata)
     return count && bsearch(client_id, devices, count, sizeof *devices, compare) ? NOT_AUTHORISED : DEFER;
 }
 
+static int check_subscription(int event, void *data, void *userdata)
+{
+    struct acl_check_event *asked = data;
+    const char *username;
+    (void)event;
+    (void)userdata;
+    if (asked->access != SUBSCRIBE || strncmp(asked->topic, SERVER_GROUPS, sizeof SERVER_GROUPS - 1) != 0)
+        return DEFER;
+    username = mosquitto_client_username(asked->client);
+    return username && username[0] == '_' ? DEFER : ACL_DENIED;
+}
+
 int mosquitto_plugin_version(int supported_count, const int *supported)
 {
     for (int at = 0; at < supported_count; at++)
@@ -149,6 +178,8 @@ int mosquitto_plugin_init(struct plugin_id *id, void **userdata, struct option *
             path = strdup(options[at].value);
     read_devices(ON_RELOAD, 0, 0);
     if (mosquitto_callback_register(id, ON_RELOAD, read_devices, 0, 0))
+        return FAILED;
+    if (mosquitto_callback_register(id, ON_ACL_CHECK, check_subscription, 0, 0))
         return FAILED;
     return mosquitto_callback_register(id, ON_BASIC_AUTH, check_client_id, 0, 0) ? FAILED : SUCCESS;
 }
