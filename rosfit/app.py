@@ -15,6 +15,9 @@ import uvicorn
 from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.enums import ScopeType
+from litestar.exceptions import LitestarException
+from litestar.types import Scope
 
 from rosfit import dashboard
 from rosfit.api.edge import Edge
@@ -66,6 +69,7 @@ def make_app(edge: Edge, stop: asyncio.Event | None = None) -> Litestar:
         },
         state=State({"edge": edge, "openapi": openapi_document, "stop": stop}),
         exception_handlers={Exception: _answer_error},
+        after_exception=[_log_socket_fault],
         template_config=dashboard.template_config(),
         # The document is served by `rosfit.api.system`, behind a credential.
         openapi_config=None,
@@ -76,6 +80,12 @@ def make_app(edge: Edge, stop: asyncio.Event | None = None) -> Litestar:
     # Around the router and not in it, so that a path that nobody serves gets its id and headers, too.
     app.asgi_handler = SocketOrigins(RequestMiddleware(app.asgi_handler, edge.metrics), edge.settings)
     return app
+
+
+async def _log_socket_fault(error: Exception, scope: Scope) -> None:
+    """Litestar only closes the socket, with 4500; nobody would hear why."""
+    if scope["type"] == ScopeType.WEBSOCKET and not isinstance(error, LitestarException):
+        log.error("socket_failed", path=scope["path"], exc_info=error)
 
 
 def _answer_error(request: Request[Any, Any, Any], raised: Exception) -> Response[Any]:
@@ -216,3 +226,9 @@ def configure_logging(settings: Settings) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("uvicorn.error").addFilter(_is_worth_a_line)
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    # A text frame that is no UTF-8 closes its socket with 1007; uvicorn has a traceback for it, whoever sends them.
+    return not record.getMessage().startswith("Invalid UTF-8 sequence")

@@ -48,6 +48,14 @@ class ImpatientProtocol(H11Protocol):
         if self.conn.their_state is h11.IDLE and self.timeout_keep_alive_task is not None:
             self._stop_waiting()
 
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        super().handle_websocket_upgrade(event)
+        upgraded: Any = self.transport.get_protocol()
+        if not upgraded.handshake_initiated:
+            # Its own parser, which knows shorter lines and GET only, would say nothing and wait for ever.
+            self._refuse(HTTPStatus.BAD_REQUEST, f"No WebSocket begins so: {upgraded.conn.handshake_exc}")
+            self.transport.close()
+
     def send_400_response(self, msg: str) -> None:
         """With the status that h11 means (431 for headers that are too large), as a problem like other refusals."""
         error = sys.exc_info()[1]

@@ -198,6 +198,14 @@ def test_what_is_not_http_is_refused(server: RunningServer, data: bytes) -> None
     assert b"application/problem+json" in answer
 
 
+@pytest.mark.parametrize("extra", [b"X-Long: " + b"x" * 9_000 + b"\r\n", b"X-Many: x\r\n" * 200])
+def test_an_upgrade_that_cannot_be_read_is_refused_and_not_left_waiting(server: RunningServer, extra: bytes) -> None:
+    head = b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    answer = raw(server, head + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" + extra + b"\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in answer
+
+
 @pytest.mark.parametrize("path", ["..%2f..%2fpyproject.toml", "%2e%2e/%2e%2e/etc/passwd", "/etc/passwd", "app.css%00"])
 def test_static_files_are_those_of_their_folder(server: RunningServer, path: str) -> None:
     assert server.anonymous().get(f"//static/{path}").status_code == 404
