@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import math
 import socket as sockets
 import time
 from contextlib import asynccontextmanager
@@ -163,7 +164,7 @@ async def test_auth_may_be_sent_again_at_any_time(signed_in, admin, viewer, robo
 
 
 async def test_when_the_token_runs_out_there_are_10_s_for_a_new_one(server, opened, admin):
-    """One socket gets a new token in time and goes on; the other is closed."""
+    """One socket gets new tokens in time and goes on, even short ones; the other is closed."""
     async with opened(f"?token={token_for(server, 2)}") as kept, opened(f"?token={token_for(server, 2)}") as lost:
         for socket in (kept, lost):
             assert (await socket.hear())["type"] == "auth_result"
@@ -171,7 +172,10 @@ async def test_when_the_token_runs_out_there_are_10_s_for_a_new_one(server, open
             assert expired["data"]["code"] == "AUTH_EXPIRED"
         started = time.monotonic()
         assert (await kept.ask("subscribe", channel="status:*"))["data"]["code"] == "AUTH_EXPIRED"
-        assert (await kept.ask("auth", data={"token": admin.token}))["type"] == "auth_result"
+        for token in (token_for(server, 2), admin.token):
+            assert (await kept.ask("auth", data={"token": token}))["type"] == "auth_result"
+            if token != admin.token:
+                assert (await kept.hear(within_s=4))["data"]["code"] == "AUTH_EXPIRED"
         assert await lost.closed(within_s=13) == 4401
         assert time.monotonic() - started > 8
         assert (await kept.ask("ping"))["type"] == "pong"
@@ -303,6 +307,16 @@ async def test_unsubscribe_ends_it(signed_in, robot):
         assert (message["type"], message["data"]["message"]) == ("logs", "hello")
 
 
+async def test_a_refused_subscription_leaves_the_one_before(signed_in, robot):
+    channel = f"telemetry:{robot.device_id}"
+    async with signed_in() as socket:
+        await socket.subscribe(channel)
+        answer = await socket.ask("subscribe", channel=channel, data={"throttle_ms": -1})
+        assert answer["data"]["code"] == "INVALID_MESSAGE"
+        await asyncio.to_thread(robot.sample, "odom", {"x": 1})
+        assert (await socket.hear_type("telemetry"))["data"]["payload"] == {"x": 1}
+
+
 async def test_the_latest_wins_within_throttle_ms(signed_in, robot):
     """Of forty samples within a second, at five a second: the first, a few between, and the very last."""
     async with signed_in() as socket:
@@ -334,6 +348,25 @@ async def test_status_is_told_with_what_was_before(signed_in, admin, robot):
         assert (await socket.hear_type("status"))["data"]["reason"] == "operator"
 
 
+async def test_a_device_in_maintenance_raises_no_alert(signed_in, admin, robot):
+    async with signed_in() as socket:
+        await socket.subscribe("alerts:*")
+        await socket.subscribe(f"logs:{robot.device_id}")
+
+        async def bump(status):
+            answer = await asyncio.to_thread(admin.patch, f"/devices/{robot.device_id}", json={"status": status})
+            assert answer.status_code == 200
+            await asyncio.to_thread(robot.publish, "alert/bump", {"severity": "critical", "message": status})
+            await asyncio.to_thread(robot.publish, "log", {"message": "after it"})
+
+        await asyncio.to_thread(robot.publish, "log", {"message": "hello"})
+        assert (await socket.hear())["type"] == "logs"
+        await bump("maintenance")
+        assert (await socket.hear())["type"] == "logs"
+        await bump("online")
+        assert {(await socket.hear())["type"] for _ in range(2)} == {"alerts", "logs"}
+
+
 async def test_msgpack_subprotocol(server, admin, robot):
     async with connect(server.websocket_url, subprotocols=["rosfit.msgpack"]) as connection:
         assert connection.subprotocol == "rosfit.msgpack"
@@ -343,6 +376,11 @@ async def test_msgpack_subprotocol(server, admin, robot):
         await asyncio.to_thread(robot.sample, "odom", {"x": [1, "ü", None]})
         message = await socket.hear_type("telemetry")
         assert message["data"]["payload"] == {"x": [1, "ü", None]}
+        big = b'{"x":[18446744073709551615,18446744073709551616,-9223372036854775809,1e400]}'
+        await asyncio.to_thread(robot.publish, "telemetry/big", big)
+        message = await socket.hear_type("telemetry")
+        wanted = [2**64 - 1, "18446744073709551616", "-9223372036854775809", math.inf]
+        assert message["data"]["payload"] == {"x": wanted}
         for raw in (b"\xc1", b"\x01", msgspec.msgpack.encode([1]), b"", "text"):
             await connection.send(raw)
             assert (await socket.hear_type("error"))["data"]["code"] == "INVALID_MESSAGE"

@@ -318,6 +318,15 @@ def test_a_command_to_a_device_that_is_away_is_an_error_on_the_socket(server: Ru
         assert json.loads(ws.recv(timeout=10))["data"]["code"] == "DEVICE_OFFLINE"
 
 
+def test_a_command_over_the_socket_is_judged_like_one_over_rest(server: RunningServer) -> None:
+    with Device(server, "c-judged"), socket_to(server) as ws:
+        ws.recv()
+        for bad in ({"expires_at": "2020-01-01T00:00:00Z"}, {"expires_at": "soon"}, {"timeout_s": 0}, {"queue": 1}):
+            data = {"device_id": "c-judged", "command": "x", **bad}
+            ws.send(json.dumps({"type": "command", "data": data}))
+            assert json.loads(ws.recv(timeout=5))["data"]["code"] in {"INVALID", "INVALID_MESSAGE"}
+
+
 def test_messagepack_that_json_does_not_know_reaches_the_robot_as_text_or_is_refused(server: RunningServer) -> None:
     url = f"{server.websocket_url}?token={server.admin.token}"
     with Device(server, "c-pack") as device, connect(url, subprotocols=[Subprotocol("rosfit.msgpack")]) as ws:

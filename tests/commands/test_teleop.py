@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets import Subprotocol
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -151,6 +152,21 @@ def test_messagepack_is_answered_in_messagepack(server: RunningServer) -> None:
         socket.recv()
         socket.send(msgspec.msgpack.encode({"seq": 7, "linear_x": 0.1, "angular_z": 0.0}))
         assert msgspec.msgpack.decode(socket.recv(timeout=5)) == {"ack": 7}
+
+
+def test_the_subprotocol_switches_the_stick_to_messagepack(server: RunningServer) -> None:
+    with Device(server, "t-packed", "cmd/cmd_vel"):
+        url = f"{server.url.replace('http', 'ws')}/ws/teleop/t-packed?token={server.admin.token}"
+        with connect(url, subprotocols=[Subprotocol("rosfit.msgpack")]) as socket:
+            assert socket.subprotocol == "rosfit.msgpack"
+            assert msgspec.msgpack.decode(socket.recv(timeout=5))["type"] == "lease"
+
+
+def test_a_decommissioned_robot_is_driven_no_more(server: RunningServer) -> None:
+    with Device(server, "t-gone", "cmd/cmd_vel"), stick(server, "t-gone") as socket:
+        socket.recv()
+        assert server.admin.delete("/devices/t-gone").status_code == 204
+        assert json.loads(socket.recv(timeout=5))["data"]["code"] == "DEVICE_DECOMMISSIONED"
 
 
 def test_a_first_message_that_is_no_auth_is_told_so(server: RunningServer) -> None:

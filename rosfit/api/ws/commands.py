@@ -13,7 +13,7 @@ from rosfit.accounts.models import Actor
 from rosfit.api.edge import Edge
 from rosfit.commands import service
 from rosfit.commands.lifecycle import FINAL
-from rosfit.commands.models import CommandName, NewCommand
+from rosfit.commands.models import NewCommand
 from rosfit.fleet import service as fleet
 from rosfit.kernel.feed import Event
 
@@ -26,14 +26,10 @@ RequestId = str | int | None
 Answer = Callable[[str, dict[str, Any], RequestId], None]
 
 
-class CommandMessage(msgspec.Struct, frozen=True):
+class CommandMessage(NewCommand, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """`data` of a `command` message."""
 
     device_id: str
-    command: CommandName
-    data: dict[str, Any] = {}
-    timeout_s: float = 30.0
-    queue: bool = False
 
 
 class CommandDesk:
@@ -47,20 +43,11 @@ class CommandDesk:
 
     async def send(self, message: CommandMessage, actor: Actor, request_id: RequestId) -> None:
         """Raises what `commands.service.send` raises; nothing is kept then."""
-        new = msgspec.convert(
-            {
-                "command": message.command,
-                "data": message.data,
-                "timeout_s": message.timeout_s,
-                "queue": message.queue,
-            },
-            NewCommand,
-        )
         async with self._edge.open_work() as work:
             await fleet.check_reach(work, message.device_id, actor.reach)
             self._watch(message.device_id)
-            accepted = await service.send(work, message.device_id, new, actor.id)
-            told = {"command_id": accepted.command_id, "command": new.command}
+            accepted = await service.send(work, message.device_id, message, actor.id)
+            told = {"command_id": accepted.command_id, "command": message.command}
             await audit.record(work, actor, "command.send", message.device_id, after=told)
             # Before the commit, whose events tell of the first step.
             self._follow(accepted.command_id, request_id)

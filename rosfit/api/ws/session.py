@@ -40,6 +40,9 @@ SUBSCRIPTIONS_LIMIT = 1_000
 # How long a revoked credential, or a device that went out of reach, may still be served.
 LOOK_AGAIN_S = 5.0
 
+# Between two looks for an `auth` that is due.
+LOOK_EVERY_S = 0.25
+
 
 class InvalidMessageError(RosfitError):
     code = "INVALID_MESSAGE"
@@ -86,6 +89,13 @@ class Session:
         actor = self._actor
         data = {"status": "authenticated", "user_id": actor.id, "role": actor.role}
         self._answer("auth_result", data, request_id=request_id)
+
+    async def sign_in(self, token: str) -> None:
+        """With the token of the URL. While the database is away that is told, and `auth` may come later."""
+        try:
+            await self.authenticate(token)
+        except UnavailableError as error:
+            self._error(error, None)
 
     def seconds_left(self) -> float | None:
         """Until the token runs out; None without one."""
@@ -188,10 +198,10 @@ class Session:
         await self._check_device(channel, actor.reach)
         if len(self._subscriptions) >= SUBSCRIPTIONS_LIMIT and channel.text not in self._subscriptions:
             raise InvalidChannelError(f"At most {SUBSCRIPTIONS_LIMIT} channels on one socket; use a wildcard")
-        self._drop(channel.text)
         throttle_ms = options.throttle_ms or 0
         if not 0 <= throttle_ms <= THROTTLE_LIMIT_MS:
             raise InvalidMessageError(f"throttle_ms is a number of milliseconds from 0 to {THROTTLE_LIMIT_MS}")
+        self._drop(channel.text)
         subscription = Subscription(channel, frozenset(options.topics or ()), throttle_ms / 1000, self._push)
         self._answer("subscribed", {}, channel=channel.text, request_id=message.request_id)
         unsubscribe = self._edge.feed.subscribe(channel.kind, channel.key, subscription.offer)  # type: ignore[arg-type]
@@ -269,7 +279,15 @@ async def watch_expiry(session: Session, grace_s: float) -> None:
                 await session.look_again()
         else:
             session.announce_expiry()
-            await asyncio.sleep(grace_s)
-            left = session.seconds_left()
-            if left is not None and left <= 0:
+            if not await _is_renewed(session, grace_s):
                 return
+
+
+async def _is_renewed(session: Session, within_s: float) -> bool:
+    # Looked at all the while: the new token may be so short that it has run out again by then.
+    deadline = time.monotonic() + within_s
+    while (left := session.seconds_left()) is not None and left <= 0:
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(LOOK_EVERY_S)
+    return True

@@ -12,7 +12,7 @@ from litestar.exceptions import WebSocketDisconnect
 from rosfit.api.edge import Edge, edge_of
 from rosfit.api.ws.codec import Codec, codec_for
 from rosfit.api.ws.outbox import Outbox
-from rosfit.api.ws.session import Session, watch_expiry
+from rosfit.api.ws.session import LOOK_EVERY_S, Session, watch_expiry
 from rosfit.kernel.errors import UnauthenticatedError
 
 AUTH_WITHIN_S = 10.0
@@ -64,7 +64,7 @@ async def _serve(socket: Socket, edge: Edge, codec: Codec, session: Session, out
 async def _read(socket: Socket, session: Session) -> None:
     token = socket.query_params.get("token")
     if token is not None:
-        await session.authenticate(token)
+        await session.sign_in(token)
     while True:
         event = await socket.receive()
         if event["type"] == "websocket.disconnect":
@@ -79,7 +79,7 @@ async def _watch(session: Session) -> None:
     while session.actor is None:
         if asyncio.get_running_loop().time() >= deadline:
             raise UnauthenticatedError(f"No auth came within {AUTH_WITHIN_S:.0f} s")
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(LOOK_EVERY_S)
     await watch_expiry(session, AUTH_WITHIN_S)
     raise UnauthenticatedError("The token ran out and no new one came")
 

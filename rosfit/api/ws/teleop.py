@@ -21,6 +21,7 @@ from rosfit.accounts.rights import Right
 from rosfit.api.access import SESSION_COOKIE, check_right
 from rosfit.api.edge import Edge, edge_of
 from rosfit.api.origins import is_own_page
+from rosfit.api.ws.codec import MSGPACK_SUBPROTOCOL, codec_for
 from rosfit.commands import service, teleop
 from rosfit.commands.dispatch import mapped_topic
 from rosfit.commands.errors import DeviceOfflineError, LeaseHeldError
@@ -29,6 +30,7 @@ from rosfit.commands.service import REACHABLE
 from rosfit.commands.teleop import STILL, Drive, Stick, Velocity
 from rosfit.fleet import repository as devices
 from rosfit.fleet import service as fleet
+from rosfit.fleet.errors import DeviceDecommissionedError
 from rosfit.kernel.errors import RosfitError, UnauthenticatedError, UnavailableError
 from rosfit.kernel.work import Work
 from rosfit.protocol import envelope
@@ -74,7 +76,7 @@ class SessionEndedError(UnauthenticatedError):
 async def teleop_socket(socket: Socket, device_id: str) -> None:
     """Signs in by `?token=`, the pages' session, or a first `auth` message; see the contract's section 7."""
     edge = edge_of(socket)
-    await socket.accept()
+    await socket.accept(subprotocols=codec_for(socket.scope.get("subprotocols", []))[1])
     with contextlib.suppress(WebSocketDisconnect):
         try:
             await _drive(socket, edge, device_id, await _sign_in(socket, edge))
@@ -87,8 +89,16 @@ async def teleop_socket(socket: Socket, device_id: str) -> None:
 
 
 async def _refuse(socket: Socket, error: RosfitError, code: int) -> None:
-    await socket.send_json({"type": "error", "data": {"code": error.code, "message": error.detail}})
+    await _say(socket, {"type": "error", "data": {"code": error.code, "message": error.detail}})
     await socket.close(code, error.code)
+
+
+async def _say(socket: Socket, message: dict[str, Any], *, packed: bool = False) -> None:
+    """In MessagePack where it answers such a message, or the subprotocol says so."""
+    if packed or MSGPACK_SUBPROTOCOL in socket.scope.get("subprotocols", []):
+        await socket.send_bytes(msgspec.msgpack.encode(message))
+    else:
+        await socket.send_json(message)
 
 
 async def _sign_in(socket: Socket, edge: Edge) -> WhoNow:
@@ -194,7 +204,7 @@ class _Driver:
     async def run(self) -> None:
         """Until the socket, the lease or the right ends; then the robot stands still."""
         data = {"device_id": self._lease.device_id, "user": self._lease.user_name}
-        await self._socket.send_json({"type": "lease", "data": data})
+        await _say(self._socket, {"type": "lease", "data": data})
         steps = (self._read(), self._watch_stick(), self._watch_lease())
         tasks = [asyncio.ensure_future(step) for step in steps]
         try:
@@ -223,7 +233,7 @@ class _Driver:
                 await self._take(event.get("text"), event.get("bytes"))
 
     async def _take(self, text: str | None, packed: bytes | None) -> None:
-        encode = None if packed is None else msgspec.msgpack.encode
+        answer = partial(_say, self._socket, packed=packed is not None)
         at = time.monotonic()
         if not self._stick.admits(at):
             return
@@ -231,23 +241,17 @@ class _Driver:
             raw = _decode(text, packed)
             if isinstance(raw, dict) and raw.get("type") == "ping":
                 self._stick.ping(at)
-                await self._answer({"type": "pong"}, encode)
+                await answer({"type": "pong"})
                 return
             wanted = msgspec.convert(raw, Drive)
             velocity = self._stick.drive(wanted, at)
         except UNREADABLE as error:
             data = {"code": "INVALID_MESSAGE", "message": f"send seq, linear_x and angular_z: {error}"}
-            await self._answer({"type": "error", "data": data}, encode)
+            await answer({"type": "error", "data": data})
             return
         if velocity is not None:
             await self._publish(velocity)
-        await self._answer({"ack": wanted.seq}, encode)
-
-    async def _answer(self, message: dict[str, Any], encode: Any) -> None:
-        if encode is None:
-            await self._socket.send_json(message)
-        else:
-            await self._socket.send_bytes(encode(message))
+        await answer({"ack": wanted.seq})
 
     async def _watch_stick(self) -> None:
         while True:
@@ -266,7 +270,9 @@ class _Driver:
                 actor = await self._who_now()
                 check_right(actor, Right.COMMANDS_WRITE)
                 async with self._edge.open_work() as work:
-                    await fleet.check_reach(work, self._lease.device_id, actor.reach)
+                    device = await fleet.get(work, self._lease.device_id, actor.reach)
+                    if device.status == "decommissioned":
+                        raise DeviceDecommissionedError(f"{device.device_id} was decommissioned")
                     if not await service.renew_lease(work, self._lease):
                         raise LeaseLostError(f"The stick of {self._lease.device_id} was taken over")
 
@@ -290,4 +296,4 @@ class _Driver:
             # The robot's own watchdog has it stand still; the driver is told and may try again.
             log.warning("teleop_not_published", device_id=self._lease.device_id, why=error.detail)
             data = {"code": error.code, "message": error.detail}
-            await self._socket.send_json({"type": "error", "data": data})
+            await _say(self._socket, {"type": "error", "data": data})
