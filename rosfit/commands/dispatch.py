@@ -59,10 +59,19 @@ class Dispatcher:
             if not await repository.anything_open(work.connection):
                 return
         await self.end_overdue()
-        async with self._open_work() as work:
-            await tasks.schedule(work)
+        await self._schedule_tasks()
         while await self.publish_batch():
             await self.end_overdue()
+
+    async def _schedule_tasks(self) -> None:
+        try:
+            async with self._open_work() as work:
+                await tasks.schedule(work)
+        except UnavailableError:
+            raise
+        except Exception:
+            # A fault of ours with some task must not hold up commands, an emergency stop among them.
+            log.exception("scheduling_failed")
 
     async def publish_batch(self) -> bool:
         """Publish the next few; False when none waits. Those that were not acknowledged are tried again."""

@@ -143,7 +143,18 @@ SELECT status, robot_id, command_id FROM tasks WHERE task_id = %(task_id)s FOR U
 
 -- name: queued_tasks
 SELECT task_id, task_type, robot_id, group_id, parameters, timeout_s, created_by
-FROM tasks WHERE status = 'queued'
+FROM tasks
+WHERE status = 'queued' AND task_id IN (
+    -- The first few of each robot that is free and of each group: a long queue for one must not hide the others.
+    SELECT task_id FROM (
+        SELECT q.task_id, row_number() OVER (PARTITION BY q.robot_id, q.group_id
+                                             ORDER BY q.priority DESC, q.position) AS place
+        FROM tasks q
+        WHERE q.status = 'queued'
+          AND (q.robot_id IS NULL
+               OR EXISTS (SELECT FROM devices d WHERE d.device_id = q.robot_id AND d.status = 'online')
+              AND NOT EXISTS (SELECT FROM tasks r WHERE r.robot_id = q.robot_id AND r.status = 'running'))
+    ) AS placed WHERE place <= %(each)s)
 ORDER BY priority DESC, position
 LIMIT %(limit)s
 FOR UPDATE SKIP LOCKED

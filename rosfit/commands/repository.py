@@ -197,9 +197,9 @@ async def lock_task(connection: Connection, task_id: str) -> tuple[str, str | No
     return row
 
 
-async def queued_tasks(connection: Connection, limit: int) -> list[dict[str, Any]]:
-    """In the order in which they are to start."""
-    return await _all(connection, "queued_tasks", {"limit": limit})
+async def queued_tasks(connection: Connection, limit: int, each: int) -> list[dict[str, Any]]:
+    """Those that might start, in their order; at most `each` of one robot or group."""
+    return await _all(connection, "queued_tasks", {"limit": limit, "each": each})
 
 
 async def busy_robots(connection: Connection) -> set[str]:

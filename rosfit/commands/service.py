@@ -53,7 +53,7 @@ async def send(
     if locked is None:
         raise not_found(device_id)
     _check_device(device_id, locked[0], new.queue)
-    _check_size(new)
+    check_size("data", new.data)
     command_id, correlation_id = new_id("cmd"), correlation_id or uuid7().hex
     expires_at = _expiry(new)
     urgent = new.command in URGENT
@@ -71,10 +71,11 @@ def _check_device(device_id: str, status: str, queue: bool) -> None:
         raise DeviceOfflineError(f"{device_id} is {status}; send it with queue: true to have it wait")
 
 
-def _check_size(new: NewCommand) -> None:
-    size = len(msgspec.json.encode(new.data))
+def check_size(name: str, data: dict[str, Any]) -> None:
+    """Raises CommandTooLargeError for what would not fit into a message to a robot."""
+    size = len(msgspec.json.encode(data))
     if size > DATA_LIMIT_BYTES:
-        raise CommandTooLargeError(f"data takes {size} bytes as JSON; a message has room for {DATA_LIMIT_BYTES}")
+        raise CommandTooLargeError(f"{name} takes {size} bytes as JSON; a message has room for {DATA_LIMIT_BYTES}")
 
 
 def _expiry(new: NewCommand) -> datetime:

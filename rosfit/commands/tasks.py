@@ -13,10 +13,11 @@ from rosfit.commands.lifecycle import FINAL
 from rosfit.commands.models import CommandError, CommandName, NewCommand
 from rosfit.fleet import groups
 from rosfit.fleet import repository as fleet
+from rosfit.fleet.errors import GroupNotFoundError
 from rosfit.fleet.query import all_of
 from rosfit.fleet.service import not_found
 from rosfit.kernel.clock import WireTime, format_time, now
-from rosfit.kernel.errors import FieldError, InvalidError
+from rosfit.kernel.errors import FieldError, InvalidError, RosfitError, UnavailableError
 from rosfit.kernel.ids import new_id
 from rosfit.kernel.paging import Page, decode_cursor, page_of
 from rosfit.kernel.work import Work
@@ -33,8 +34,9 @@ _ENDED: dict[str, TaskStatus] = {
     "timed_out": "failed",
 }
 
-# Looked at in one go; the next look is a quarter of a second away.
+# Looked at in one go, and of one robot or group; the next look is a quarter of a second away.
 QUEUE_BATCH = 100
+QUEUE_EACH = 5
 
 
 class NewTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,6 +90,7 @@ class Waiting(msgspec.Struct, frozen=True):
 async def create(work: Work, new: NewTask, created_by: str) -> QueuedTask:
     if (new.robot_id is None) == (new.group is None):
         raise InvalidError(errors=(FieldError("robot_id", "give either robot_id or group"),))
+    service.check_size("parameters", new.parameters)
     group_id = None
     if new.robot_id is not None and not await fleet.statuses(work.connection, [new.robot_id]):
         raise not_found(new.robot_id)
@@ -155,15 +158,24 @@ async def schedule(work: Work) -> None:
     """End tasks whose commands have ended, and give free robots their next; one transaction."""
     for task_id, status, result, error in await repository.ended_tasks(work.connection):
         await repository.end_task(work.connection, task_id, _ENDED[status], result, error or _reason(status))
-    waiting = msgspec.convert(await repository.queued_tasks(work.connection, QUEUE_BATCH), list[Waiting])
+    queued = await repository.queued_tasks(work.connection, QUEUE_BATCH, QUEUE_EACH)
+    waiting = msgspec.convert(queued, list[Waiting])
     if not waiting:
         return
     busy = await repository.busy_robots(work.connection)
     for task in waiting:
-        robot_id = await _free_robot(work, task, busy)
-        if robot_id is not None:
-            busy.add(robot_id)
-            await _start(work, task, robot_id)
+        try:
+            robot_id = await _free_robot(work, task, busy)
+            if robot_id is not None:
+                async with work.part():
+                    await _start(work, task, robot_id)
+                busy.add(robot_id)
+        except UnavailableError:
+            raise
+        except RosfitError as refused:
+            # One that can never start must not stand in the way of the others.
+            why = {"code": refused.code, "message": refused.detail}
+            await repository.end_task(work.connection, task.task_id, "failed", None, why)
 
 
 def _reason(status: str) -> dict[str, str] | None:
@@ -178,7 +190,7 @@ async def _free_robot(work: Work, task: Waiting, busy: set[str]) -> str | None:
         group = await groups.get(work, task.group_id)
         candidates = await fleet.device_ids(work.connection, all_of([await groups.membership(work, group)]))
     else:
-        return None
+        raise GroupNotFoundError("The group of the task was deleted")
     statuses = await fleet.statuses(work.connection, candidates)
     free = (one for one in candidates if one not in busy and statuses.get(one) == "online")
     return next(free, None)

@@ -92,3 +92,31 @@ def test_tasks_survive_a_killed_server(server: RunningServer) -> None:
 )
 def test_a_task_that_cannot_be_is_refused(server: RunningServer, body: dict[str, Any], status: int) -> None:
     assert server.admin.post("/tasks", json=body).status_code == status
+
+
+def test_a_task_too_large_for_a_message_is_refused(server: RunningServer) -> None:
+    server.admin.device("k-7")
+    body = {"task_type": "x", "robot_id": "k-7", "parameters": {"a": "x" * 300_000}}
+    answer = server.admin.post("/tasks", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (413, "COMMAND_TOO_LARGE")
+
+
+def test_a_task_that_cannot_start_any_more_fails_and_holds_nobody_up(server: RunningServer) -> None:
+    with Device(server, "k-8") as robot:
+        server.admin.made("/groups", {"name": "gone soon"})
+        doomed = create(server, "x", group="gone soon", priority=9)
+        assert server.admin.delete("/groups/gone soon").status_code == 204
+        until(lambda: status_of(server, doomed) == "failed")
+        assert server.admin.got(f"/tasks/{doomed}")["error"]["code"] == "GROUP_NOT_FOUND"
+        create(server, "go", robot_id="k-8")
+        assert robot.asked()["command"] == "go"
+
+
+def test_a_long_queue_for_one_robot_does_not_hide_the_others(server: RunningServer) -> None:
+    """More tasks than are looked at in one go, all of them before the one for the robot that is free."""
+    server.admin.device("k-9")
+    with Device(server, "k-10") as robot:
+        for _ in range(120):
+            create(server, "wait", robot_id="k-9", priority=1)
+        create(server, "go", robot_id="k-10")
+        assert robot.asked()["command"] == "go"
