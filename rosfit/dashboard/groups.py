@@ -172,6 +172,8 @@ def _wrong_name(name: str) -> dict[str, str]:
 def _wrong(error: Exception) -> dict[str, str]:
     """Which field a refusal is about, and why."""
     match error:
+        case GroupInUseError():
+            return {"name": f"{error.detail}."}
         case GroupExistsError():
             return {"name": _TAKEN}
         case query.QueryError():
@@ -238,7 +240,7 @@ async def change_group(
         try:
             async with work.connection.transaction():
                 after = await groups.change(work, page.group.group_id, change)
-        except (GroupExistsError, query.QueryError) as error:
+        except (GroupExistsError, GroupInUseError, query.QueryError) as error:
             wrong = _wrong(error)
     if wrong:
         return render(replace(page, field_errors=wrong), status=422)

@@ -75,6 +75,8 @@ async def listing(work: Work) -> list[Group]:
 
 async def change(work: Work, group: str, wanted: GroupChange) -> Group:
     found = await get(work, group)
+    if isinstance(wanted.name, str) and wanted.name.lower() != found.name.lower():
+        await _check_not_asked_for(work, found, {found.name.lower()})
     members_change = wanted.device_ids is not msgspec.UNSET or wanted.add or wanted.remove
     if (found.kind == "query" and members_change) or (found.kind == "static" and wanted.query is not msgspec.UNSET):
         raise InvalidError(errors=(FieldError("kind", f"{found.name} is a {found.kind} group"),))
@@ -100,6 +102,7 @@ async def change(work: Work, group: str, wanted: GroupChange) -> Group:
 async def remove(work: Work, group: str) -> Group:
     """Raises GroupInUseError while it has a shadow layer, or rights are limited to it: they would see more."""
     found = await get(work, group)
+    await _check_not_asked_for(work, found, {found.name.lower(), found.group_id})
     if users := await repository.users_of_group(work.connection, found.group_id):
         raise GroupInUseError(f"{found.name} limits {', '.join(users[:5])}; change those first")
     try:
@@ -126,6 +129,20 @@ async def _check_saved(work: Work, text: str) -> None:
     await condition_of(work, text, within_group=True)
 
 
+async def _check_not_asked_for(work: Work, group: Group, names: set[str]) -> None:
+    """A saved query that asks for a group which is not there any more could not be understood."""
+    for other in await listing(work):
+        if other.query is not None and names & {name.lower() for name in _groups_in(other.query)}:
+            raise GroupInUseError(f"The saved query {other.name} asks for {group.name}; change that first")
+
+
+def _groups_in(text: str) -> list[str]:
+    try:
+        return query.groups_in(query.parse_query(text))
+    except QueryError:
+        return []
+
+
 async def _check_layers(work: Work, group: Group, text: str) -> None:
     """Its own desired values would change who is in it, and so on for ever."""
     if query.asks_shadows(text) and await repository.has_layer(work.connection, group.group_id):
@@ -143,7 +160,7 @@ async def counts(work: Work, listed: Sequence[Group], reach: Reach) -> dict[str,
     """How many devices within reach each group holds now, by group id."""
     if not listed:
         return {}
-    conditions = [await membership(work, group) for group in listed]
+    conditions = [await _shown_members(work, group) for group in listed]
     found = await repository.count_each(work.connection, conditions, await visible(work, reach))
     return {group.group_id: count for group, count in zip(listed, found, strict=True)}
 
@@ -197,6 +214,14 @@ async def membership(work: Work, group: Group) -> Condition:
     ).format(query.literal(group.group_id))
 
 
+async def _shown_members(work: Work, group: Group) -> Condition:
+    """As `membership`; a query that an older version saved and this one cannot understand shows nobody."""
+    try:
+        return await membership(work, group)
+    except QueryError:
+        return query.NOTHING
+
+
 async def visible(work: Work, reach: Reach) -> Condition:
     """The condition under which somebody with this reach may see a device."""
     if reach.is_everything:
@@ -231,7 +256,7 @@ async def with_groups(work: Work, devices: list[Device]) -> list[Device]:
     groups = await repository.list_groups(work.connection)
     if not groups or not devices:
         return devices
-    conditions = {group.name: await membership(work, group) for group in groups}
+    conditions = {group.name: await _shown_members(work, group) for group in groups}
     names = await _memberships(work, conditions, [device.device_id for device in devices])
     return [msgspec.structs.replace(device, groups=names.get(device.device_id, [])) for device in devices]
 

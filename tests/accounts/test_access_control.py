@@ -250,3 +250,18 @@ def test_the_chain_of_the_audit_log_holds_for_every_number(server: Server) -> No
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=server.environment())
     assert json.loads(done.stdout)["broken"] is None, done.stdout
     assert done.returncode == 0
+
+
+def test_a_group_that_a_saved_query_asks_for_keeps_its_name(server: Server) -> None:
+    """Else no list of devices could be shown any more."""
+    server.admin.made("/groups", {"name": "asked-for", "device_ids": ["red-1"]})
+    server.admin.made("/groups", {"name": "asking", "query": "group:Asked-For tag:red"})
+    for answer in (
+        server.admin.patch("/groups/asked-for", json={"name": "other"}),
+        server.admin.delete("/groups/asked-for"),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (409, "GROUP_IN_USE")
+    assert server.admin.patch("/groups/asked-for", json={"name": "ASKED-FOR", "add": ["red-2"]}).status_code == 200
+    assert server.admin.got("/devices/red-2")["groups"].count("asking") == 1
+    assert server.admin.delete("/groups/asking").status_code == 204
+    assert server.admin.delete("/groups/asked-for").status_code == 204
