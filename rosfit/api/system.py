@@ -22,6 +22,9 @@ from rosfit.ota.lifecycle import DEPLOYMENT_STATUSES, DEVICE_STATUSES
 
 CHECK_TIMEOUT_S = 3.0
 
+# Litestar adds a charset to text; of a header that names it twice Prometheus 3 takes nothing.
+PROMETHEUS_TEXT = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
+
 
 class Readiness(msgspec.Struct, frozen=True):
     """`checks` maps each dependency to `ok` or to why it cannot be used."""
@@ -64,7 +67,7 @@ class SystemController(Controller):
         for status in STATUSES:
             edge.metrics.devices.labels(status).set(counts.get(status, 0))
         await _count_updates(work, edge)
-        return Response(generate_latest(edge.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(edge.metrics.registry), media_type=PROMETHEUS_TEXT)
 
     @get("/api/v1/openapi.json", opt={"right": None, "page": True}, include_in_schema=False)
     async def openapi(self, request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:

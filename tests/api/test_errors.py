@@ -332,6 +332,12 @@ def test_what_wants_a_secret_of_its_own_refuses_without(server):
                 assert 400 <= answer.status_code < 500 or b"deny" in answer.content, f"{method} {path}: {answer.text}"
 
 
+def test_the_type_of_the_metrics_can_be_parsed(admin):
+    """Prometheus 3 refuses a scrape whose Content-Type names a parameter twice."""
+    told = admin.get("//metrics").headers["content-type"]
+    assert re.fullmatch(r"text/plain; version=[\d.]+; charset=utf-8", told), told
+
+
 @pytest.mark.parametrize("path", ["//metrics", "//docs", "/openapi.json"])
 def test_metrics_and_docs_need_a_credential(server, admin, path):
     assert server.anonymous(follow_redirects=False).get(path).status_code in {302, 303, 307, 401}
