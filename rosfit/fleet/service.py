@@ -31,12 +31,15 @@ from rosfit.fleet.models import (
     StatusChange,
 )
 from rosfit.kernel.clock import format_time, now
-from rosfit.kernel.errors import FieldError
+from rosfit.kernel.errors import FieldError, InvalidError
 from rosfit.kernel.feed import Event
 from rosfit.kernel.ids import is_device_id
 from rosfit.kernel.paging import Page, decode_cursor, page_of
 from rosfit.kernel.work import Work
 from rosfit.protocol.access import Scope
+
+# Every list of devices shows it.
+METADATA_LIMIT_BYTES = 64 * 1024
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -54,7 +57,7 @@ class BrokerAccess(Protocol):
 
 async def register(work: Work, new: NewDevice) -> Device:
     """Raises DeviceExistsError."""
-    _refuse_nul(new.metadata)
+    _check_metadata(new.metadata)
     device_id = new.device_id or made_up_id(new.type)
     if not await repository.insert_device(work.connection, device_id, new):
         raise exists(device_id)
@@ -69,9 +72,13 @@ def exists(device_id: str) -> DeviceExistsError:
     return DeviceExistsError(f"{device_id!r} is registered already; choose another device_id")
 
 
-def _refuse_nul(value: object) -> None:
+def _check_metadata(value: object) -> None:
+    encoded = msgspec.json.encode(value)
+    if len(encoded) > METADATA_LIMIT_BYTES:
+        told = f"takes {len(encoded)} bytes as JSON; at most {METADATA_LIMIT_BYTES}"
+        raise InvalidError("Keep large documents elsewhere", errors=(FieldError("metadata", told),))
     # PostgreSQL's text and jsonb cannot hold U+0000. A backslash that is itself escaped begins nothing.
-    if _NUL.search(msgspec.json.encode(value)):
+    if _NUL.search(encoded):
         raise UnstorableError(errors=(FieldError("metadata", "must not contain the character U+0000"),))
 
 
@@ -136,7 +143,7 @@ async def change(work: Work, device_id: str, wanted: DeviceChange) -> Device:
     if wanted.type is not msgspec.UNSET and wanted.type != device_type:
         raise TypeImmutableError(f"{device_id} is a {device_type}; register another device for another type")
     if wanted.metadata is not msgspec.UNSET:
-        _refuse_nul(wanted.metadata)
+        _check_metadata(wanted.metadata)
     await repository.update_device(work.connection, device_id, wanted)
     if wanted.status is not msgspec.UNSET and wanted.status != status:
         await _set_status(work, device_id, status, wanted.status)

@@ -78,6 +78,13 @@ def test_what_is_missing_in_a_change_stays(admin, new_id):
     assert (changed["metadata"], changed["tags"], changed["name"]) == ({"a": 9}, [], "two")
 
 
+def test_metadata_has_a_limit(admin, new_id):
+    largest = {"a": "x" * (64 * 1024 - len('{"a":""}'))}
+    name = admin.device(new_id(), metadata=largest)["device_id"]
+    problem = assert_problem(admin.patch(f"/devices/{name}", json={"metadata": largest | {"b": 1}}), 422)
+    assert (problem["errors"][0]["field"], "65542" in problem["errors"][0]["message"]) == ("metadata", True)
+
+
 def test_the_type_cannot_change(admin, new_id):
     path = f"/devices/{admin.device(new_id(), type='gateway')['device_id']}"
     assert admin.patch(path, json={"type": "gateway"}).status_code == 200
