@@ -62,17 +62,24 @@ async def needs_setup(work: Work) -> bool:
 async def register(work: Work, new: NewUser, actor: Actor | None, setup_token: str | None) -> User:
     """The first user needs the set-up token and becomes admin; later ones are added by admins."""
     await repository.lock_users(work.connection)
+    await check_registrar(work, actor)
     if await needs_setup(work):
         # As bytes: compare_digest takes no text beyond ASCII.
         given = (new.setup_token or "").encode(errors="replace")
         if not (setup_token and hmac.compare_digest(given, setup_token.encode())):
             raise SetupTokenError("`rosfit serve` prints the set-up address with its token at the first start")
         return await add_user(work, _as_admin(new))
+    return await add_user(work, new)
+
+
+async def check_registrar(work: Work, actor: Actor | None) -> None:
+    """Until there is a user, anybody may try: then the set-up token decides."""
+    if await needs_setup(work):
+        return
     if actor is None:
         raise TokenInvalidError("Set-up is done; an admin adds further users")
     if not actor.may(Right.USERS_WRITE):
         raise AdminOnlyError("Ask an admin to add this user")
-    return await add_user(work, new)
 
 
 def _as_admin(new: NewUser) -> NewUser:

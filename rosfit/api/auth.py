@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Controller, Request, Response, get, post
+from litestar.handlers.base import BaseRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 
 from rosfit.accounts import audit
@@ -16,7 +17,7 @@ from rosfit.accounts.models import Actor, Login, Logout, NewUser, Refresh, Token
 from rosfit.accounts.rights import Right
 from rosfit.accounts.throttle import throttled
 from rosfit.api.access import actor_of, optional_actor_of, origin_of, record
-from rosfit.api.edge import Edge, address_of
+from rosfit.api.edge import Connection, Edge, address_of, edge_of
 from rosfit.api.errors import problem
 from rosfit.api.idempotency import once
 from rosfit.api.responses import WireResponse
@@ -38,11 +39,17 @@ class DeviceTokenRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     ttl_hours: Annotated[float, msgspec.Meta(gt=0, le=10 * 8766)] = 8766
 
 
+async def may_register(connection: Connection, _: BaseRouteHandler) -> None:
+    """Guard: 401 and 403 come before whatever is wrong with the body."""
+    async with edge_of(connection).open_work() as work:
+        await accounts.check_registrar(work, optional_actor_of(connection))
+
+
 class AuthController(Controller):
     path = "/auth"
     tags = ("auth",)
 
-    @post("/register", opt={"public": True})
+    @post("/register", opt={"public": True}, guards=[may_register])
     async def register(self, data: NewUser, request: Request[Any, Any, Any], work: Work, edge: Edge) -> Response[User]:
         """Add a user: the first with the set-up token, later ones as an admin."""
         actor: Actor | None = optional_actor_of(request)

@@ -49,6 +49,12 @@ def test_later_users_are_added_by_admins_only(server, admin, viewer):
     assert_problem(again, 409, "USER_EXISTS")
 
 
+def test_who_may_not_register_is_told_so_before_the_body_is_looked_at(server, viewer):
+    for body in ({"json": {}}, {"content": b"{"}):
+        assert_problem(server.anonymous().post("/auth/register", **body), 401)
+        assert_problem(viewer.post("/auth/register", **body), 403)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"email": "no at"}, {"email": "a@b\n"}, {"password": "short"}, {"role": "god"}, {"email": None}, {"x": 1}]
 )
