@@ -39,6 +39,13 @@ _QUOTA_EXCEEDED = 0x97
 Handler = Callable[[str, bytes, Any], None]
 
 
+@dataclass(frozen=True)
+class Subscription:
+    qos: int
+    handler: Handler
+    retained: bool
+
+
 class LinkLostError(Exception):
     """Why the connection ended; the next attempt follows after the backoff."""
 
@@ -64,7 +71,8 @@ class Link:
         self._peer, self._outbox, self._counters, self._backoff = peer, outbox, counters, backoff
         self._holdback = Holdback()
         self._complaints: defaultdict[str, Throttle] = defaultdict(complaints)
-        self._subscriptions: dict[str, tuple[int, Handler]] = {}
+        self._subscriptions: dict[str, Subscription] = {}
+        self._asked: dict[int, str] = {}  # topics of subscriptions that the broker has not confirmed yet
         self._client: mqtt.Client | None = None
         self._max_packet = 0
         self._goodbye_mid: int | None = None
@@ -104,12 +112,16 @@ class Link:
                 if self._client.want_write():  # the link's thread sends the rest, or sees that the socket is gone
                     self._wake()
 
-    def subscribe(self, topic: str, qos: int, handler: Handler) -> None:
-        """`handler(topic, payload, properties)` runs in the link's thread; subscribed anew on every connection."""
+    def subscribe(self, topic: str, qos: int, handler: Handler, *, retained: bool = False) -> None:
+        """`handler(topic, payload, properties)` runs in the link's thread; subscribed anew on every connection.
+
+        Unless `retained`, what the broker kept from before does not count: a velocity or a goal would be driven again
+        with every connection.
+        """
         with self.lock:
-            self._subscriptions[topic] = (qos, handler)
+            self._subscriptions[topic] = Subscription(qos, handler, retained)
             if self._client is not None:
-                self._client.subscribe(topic, qos)
+                self._ask(self._client, topic, qos)
 
     def unsubscribe(self, topic: str) -> None:
         with self.lock:
@@ -249,8 +261,8 @@ class Link:
         self.state, self._told = LinkState("online", self._peer.address, time.monotonic()), None
         log.info("connected to %s as %s", self._peer.address, self._peer.client_id)
         # Before the status: whoever reads that we are online may send a command at once.
-        for topic, (qos, _) in self._subscriptions.items():
-            client.subscribe(topic, qos)
+        for topic, subscription in self._subscriptions.items():
+            self._ask(client, topic, subscription.qos)
         client.publish(self._peer.status_topic, presence.ONLINE, presence.QOS, presence.RETAIN)
 
     def _on_publish(
@@ -274,14 +286,26 @@ class Link:
         if self._complaints[topic].ready(time.monotonic()):
             log.warning("%s: %s", topic, what)
 
-    def _on_subscribe(self, *_: Any) -> None:
+    def _ask(self, client: mqtt.Client, topic: str, qos: int) -> None:
+        _, mid = client.subscribe(topic, qos)
+        self._asked[mid] = topic
+
+    def _on_subscribe(self, _client: mqtt.Client, _userdata: Any, mid: int, codes: Any, *_: Any) -> None:
         self.settled = True
+        topic = self._asked.pop(mid, "")
+        for refusal in filter(None, map(refusal_of, codes)):
+            log.error("%s: the broker refuses the subscription (%s); nothing will come from there", topic, refusal.text)
 
     def _on_message(self, _client: mqtt.Client, _userdata: Any, message: Any) -> None:
-        for pattern, (_, handler) in list(self._subscriptions.items()):
-            if mqtt.topic_matches_sub(pattern, message.topic):
+        for pattern, subscription in list(self._subscriptions.items()):
+            if not mqtt.topic_matches_sub(pattern, message.topic):
+                continue
+            if message.retain and not subscription.retained:
+                self._counters.stale += 1
+                self._complain(message.topic, "a retained message is left out; nothing old is done again")
+            else:
                 try:
-                    handler(message.topic, message.payload, getattr(message, "properties", None))
+                    subscription.handler(message.topic, message.payload, getattr(message, "properties", None))
                 except Exception:
                     # A handler's mistake must not end the connection.
                     log.exception("message on %s could not be handled", message.topic)
@@ -315,6 +339,7 @@ class Link:
                 log.exception("the end of the connection could not be told")
         with self.lock:
             self._client, self.settled = None, False
+            self._asked.clear()
             self._outbox.disconnected()
             self._counters.dropped_offline += self._holdback.clear()
 

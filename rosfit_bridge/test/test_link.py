@@ -178,6 +178,30 @@ def test_subscriptions_are_made_anew_on_every_connection(broker, cable, listener
     wait_until(lambda: made.counters.connects >= 3)
 
 
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_what_the_broker_retains_is_not_done_again(broker, listener, uplink, protocol):
+    """A velocity that somebody published as retained would be driven with every connection."""
+    topic, kept = "rosfit/bot-01/cmd/cmd_vel", "rosfit/bot-01/shadow/desired"
+    for each in (topic, kept):
+        listener.client.publish(each, b"old", 1, retain=True).wait_for_publish(5)
+    made, heard = uplink(f"port: {broker.port}, protocol: {protocol}"), []
+    made.link.subscribe(topic, 1, lambda topic, payload, _: heard.append(payload))
+    made.link.subscribe(kept, 1, lambda topic, payload, _: heard.append(payload), retained=True)
+    wait_until(lambda: heard and made.counters.stale)
+    assert heard == [b"old"]
+    listener.client.publish(topic, b"new", 1, retain=True)
+    wait_until(lambda: heard == [b"old", b"new"])
+    for each in (topic, kept):
+        listener.client.publish(each, b"", 1, retain=True).wait_for_publish(5)
+
+
+def test_a_refused_subscription_is_told(uplink, caplog):
+    made = uplink(f"port: {free_port()}")
+    made.link._asked[7] = "rosfit/bot-01/cmd/request"
+    made.link._on_subscribe(None, None, 7, [0x87])
+    assert "rosfit/bot-01/cmd/request: the broker refuses the subscription" in caplog.text
+
+
 def test_qos0_is_dropped_while_offline(tmp_path, uplink):
     made = uplink(f"port: {free_port()}")
     for n in range(10):

@@ -111,7 +111,7 @@ class Shadow:
         }
         for what, handler in handlers.items():
             topic = self._topics.of(shadow_suffix(self._name, what))
-            self._uplink.link.subscribe(topic, 1, self._in_lane(lane, handler))
+            self._uplink.link.subscribe(topic, 1, self._in_lane(lane, handler), retained=True)
 
     @staticmethod
     def _in_lane(lane: Lane, handler: Callable[[dict[str, Any]], None]) -> Callable[[str, bytes, Any], None]:
@@ -182,18 +182,23 @@ class Shadow:
     async def _actual(self) -> dict[str, Any]:
         """Of what cannot be asked just now the server keeps what it has."""
         actual: dict[str, Any] = {}
-        for target in self._targets:
-            value = self._reporter.held(target.entry.path)
-            if target.there:
-                try:
-                    value = await target.actual()
-                    self._unread.discard(target)
-                except EndError as error:
-                    log.debug("%s: %s", ".".join(target.entry.path), error)
+        # All at once: a node that does not answer takes its 3 s.
+        values = await asyncio.gather(*map(self._value, self._targets))
+        for target, value in zip(self._targets, values, strict=True):
             if value is not MISSING:
                 put(actual, target.entry.path, value)
         shown: dict[str, Any] = presentable({**actual, **self._refusals.document})
         return shown
+
+    async def _value(self, target: Target) -> Any:
+        if target.there:
+            try:
+                value = await target.actual()
+                self._unread.discard(target)
+                return value
+            except EndError as error:
+                log.debug("%s: %s", ".".join(target.entry.path), error)
+        return self._reporter.held(target.entry.path)
 
     def _on_delta(self, message: dict[str, Any]) -> None:
         version = message.get("version", 0)
