@@ -7,6 +7,7 @@ import time
 import pytest
 from bridge_rig import wait_until
 from down_rig import Cloud, LiveRobot
+from rclpy.node import Node
 from std_msgs.msg import String
 
 
@@ -167,6 +168,16 @@ def test_parameters(robot, cloud, listener, process):
     ]
     wait_until(lambda: len(listener.of("telemetry/parameters")) >= 2)
     assert [json.loads(m.payload)["payload"] for m in listener.of("telemetry/parameters")] == changes
+
+
+def test_a_node_that_hangs_hides_no_other(robot, broker, listener, cloud, bridge, tmp_path):
+    """It is in the graph with all its services, and nobody turns its executor."""
+    hung = Node("hung", context=robot.context)
+    bridge(robot.config(broker.port, tmp_path / "spool", "    - {node: /hung}"))
+    wait_until(lambda: listener.of("status"), what="online")
+    wait_until(lambda: code(cloud.done("get_parameters", {"nodes": ["hung"]})) == ("failed", "TIMEOUT"))
+    assert list(cloud.done("get_parameters")["result"]) == [f"/{robot.name}"]
+    hung.destroy_node()
 
 
 def test_what_the_bridge_offers(robot, cloud, process):

@@ -135,7 +135,9 @@ class ParameterDesk:
             answers = await _together([self._read(node, names) for node in wanted])
             return dict(zip(wanted, answers, strict=True))
         there = [node for node in self.nodes if self._remotes[node].there]
-        return dict(zip(there, await _together([self._read(node, names) for node in there]), strict=True))
+        answers = await asyncio.gather(*(self._read(node, names) for node in there), return_exceptions=True)
+        # One node that hangs is as one that is not there.
+        return {node: read for node, read in zip(there, answers, strict=True) if not isinstance(read, BaseException)}
 
     async def set(self, job: Job) -> dict[str, Any]:
         changes = self._asked(job.request.data)
