@@ -38,7 +38,7 @@ bench: setup-test ## Measure throughput, latency and the bridge; writes docs/ben
 	@$(VENV)/bin/python -m tests.bench $(ARGS)
 
 bridge: setup-test ## Run the robot bridge from .venv (CONFIG=rosfit-bridge.yaml)
-	@exec $(VENV)/bin/rosfit-bridge --config $(CONFIG)
+	@exec env PYTHONPATH=$(CURDIR)/rosfit_bridge $(VENV)/bin/rosfit-bridge --config $(CONFIG)
 
 clean: ## Remove .venv and caches; data folders stay
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
