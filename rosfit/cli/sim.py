@@ -24,6 +24,7 @@ from rosfit.sim.rest_accounts import RestAccounts
 from rosfit.sim.tally import Summary
 from rosfit.sim.updates import UpdateOptions
 
+STDIN = 0
 TOKEN_VARIABLE = "ROSFIT_API_TOKEN"  # noqa: S105 - the variable's name
 
 
@@ -93,7 +94,9 @@ def _at_end_of_stdin(call: Callable[[], object]) -> None:
     loop = asyncio.get_running_loop()
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        # Not through `sys.stdin`, whose lock a thread that waits would still hold when Python ends: it aborts then.
+        while os.read(STDIN, 1024):
+            pass
         with suppress(RuntimeError):  # the loop is closed already
             loop.call_soon_threadsafe(call)
 

@@ -301,13 +301,14 @@ async def run_sim(*arguments: str, **environment: str) -> tuple[int, str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ROSFIT_")}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "rosfit.cli", "sim", *arguments, env=clean | environment,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     if "--duration" not in arguments and environment:
         assert b"connected" in await process.stderr.readline()
         process.send_signal(signal.SIGINT)
-    out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
+    # Not `communicate`, which would close its input.
+    out, err = await process.stdout.read(), await process.stderr.read()
+    return await process.wait(), out.decode(), err.decode()
 
 
 async def test_command_ends_with_a_summary(broker):
@@ -329,3 +330,10 @@ async def test_command_without_a_server_or_broker_is_unreachable(tmp_path):
     code, _, err = await run_sim("--data-dir", str(tmp_path))
     assert code == 5
     assert "rosfit serve" in err
+
+
+async def test_a_robot_that_watches_its_parent_ends_quietly_beside_one_that_lives(broker):
+    """The thread that waits for the parent's end is cut off in its read."""
+    code, out, err = await run_sim("--robots", "1", "--while-stdin", ROSFIT_MQTT_URL=broker.url)
+    assert (code, err) == (0, "")
+    assert "1 robot" in out
