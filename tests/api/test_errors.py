@@ -155,11 +155,10 @@ def test_a_missing_field_is_named_by_itself(server, admin):
     assert [error["field"] for error in problem["errors"]] == ["window.duration_s"]
 
 
-def test_a_field_called_like_something_injected_is_named_all_the_same(server, admin):
-    for client in (server.anonymous(), admin):
-        body = {"email": "a@b", "password": "long enough", "setup_token": {}}
-        problem = assert_problem(client.post("/auth/register", json=body), 422)
-        assert problem["errors"][0]["field"] == "setup_token"
+def test_a_field_called_like_something_injected_is_named_all_the_same(admin):
+    body = {"email": "a@b", "password": "long enough", "setup_token": {}}
+    problem = assert_problem(admin.post("/auth/register", json=body), 422)
+    assert problem["errors"][0]["field"] == "setup_token"
 
 
 def test_options_needs_a_credential_like_the_rest(server, admin):
