@@ -6,14 +6,15 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from rosfit_bridge import tls
-from rosfit_bridge.certificates import OpensslError, new_key, signing_request, write_private
+from rosfit_bridge.certificates import OpensslError, new_key, openssl, signing_request, write_private
 from rosfit_bridge.config import Tls
-from rosfit_bridge.server_api import Server, ServerError
+from rosfit_bridge.server_api import Server, ServerError, address
 
 DONE, FAILED, USAGE = 0, 1, 2
 TOKEN_VARIABLE = "ROSFIT_ENROLMENT_TOKEN"  # noqa: S105  a name
@@ -26,18 +27,33 @@ _FIRST_TOPIC = (
 
 def main(argv: list[str]) -> int:
     options = _options(argv)
-    token = _token(options.token_file)
+    try:
+        token = _token(options.token_file)
+    except (OSError, UnicodeDecodeError) as error:
+        print(f"--token-file {options.token_file}: {getattr(error, 'strerror', None) or 'not text'}", file=sys.stderr)
+        return USAGE
     if not token:
         print(
             f"no enrolment token: give --token-file FILE (- is standard input) or set {TOKEN_VARIABLE}", file=sys.stderr
         )
         return USAGE
     try:
+        # Before the token is spent: what it brings has to go somewhere.
+        for folder in (options.folder, options.config.parent):
+            _check_writable(folder)
+        if options.certificate:
+            openssl("version")
         server = Server(options.url, _context(options))
         credential = enrol(server, token, options.device_id, options.folder)
         written = _write(options, server, credential)
     except (ServerError, OpensslError, OSError) as error:
         print(f"rosfit-bridge enrol: {error}", file=sys.stderr)
+        return FAILED
+    except KeyError as missing:
+        print(f"rosfit-bridge enrol: {options.url} answers without {missing}; is it RosFit?", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("rosfit-bridge enrol: interrupted; the same call goes on where this one was left", file=sys.stderr)
         return FAILED
     print(f"{credential['device_id']} is enrolled; " + ", ".join(str(path) for path in written))
     return DONE
@@ -46,9 +62,8 @@ def main(argv: list[str]) -> int:
 def enrol(server: Server, token: str, device_id: str | None, folder: Path) -> dict:
     """The credential. Waits while somebody must approve; a claim that is kept goes on where it was left."""
     claim_file = folder / "enrolment.json"
-    if claim_file.exists():
-        waiting = json.loads(claim_file.read_text())
-    else:
+    waiting = _kept(claim_file)
+    if waiting is None:
         body = {"token": token} if device_id is None else {"token": token, "device_id": device_id}
         status, waiting = server.post("/enrolment", body)
         if status == 201:
@@ -56,6 +71,24 @@ def enrol(server: Server, token: str, device_id: str | None, folder: Path) -> di
         write_private(claim_file, json.dumps(waiting).encode())
         print(f"{waiting['device_id']} waits for approval as {waiting['enrolment_id']}", file=sys.stderr, flush=True)
     return _claim(server, waiting, claim_file)
+
+
+def _kept(claim_file: Path) -> dict | None:
+    """The claim of an earlier call; None without one, or when the file is damaged."""
+    try:
+        kept = json.loads(claim_file.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return kept if isinstance(kept, dict) and {"enrolment_id", "claim", "device_id"} <= kept.keys() else None
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"{folder} cannot be written: {error.strerror}") from error
 
 
 def _claim(server: Server, waiting: dict, claim_file: Path) -> dict:
@@ -111,15 +144,12 @@ def _config(options: argparse.Namespace, device_id: str) -> str:
         token = json.dumps(str(options.folder.resolve() / f"{device_id}.token"))
         lines += [f"  port: {options.mqtt_port}"] if options.mqtt_port else []
         lines += ["  auth:", "    method: token", f"    token_file: {token}"]
-    lines += ["bridge:", "  publish:"]
-    lines.append(
-        "    - {ros_topic: /odom, mqtt_suffix: telemetry/odom, msg_type: nav_msgs/Odometry, qos: 1, throttle_hz: 10}"
-    )
+    lines += ["bridge:", "  publish:", _FIRST_TOPIC]
     return "\n".join(lines) + "\n"
 
 
 def _context(options: argparse.Namespace):
-    if urlsplit(options.url).scheme != "https":
+    if address(options.url).scheme != "https":
         return None
     return tls.context(Tls(True, options.ca_cert, None, None, True, options.pin_sha256))
 
@@ -137,6 +167,12 @@ def _fingerprint(value: str) -> str:
     return digits
 
 
+def _file(value: str) -> Path:
+    if not Path(value).is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {value}")
+    return Path(value)
+
+
 def _options(argv: list[str]) -> argparse.Namespace:
     home = Path(os.environ.get("ROS_HOME") or Path.home() / ".ros")
     parser = argparse.ArgumentParser(prog="bridge enrol", description="Registers this robot with a RosFit server.")
@@ -147,6 +183,6 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=home / "rosfit", help="for token, key and certificate")
     parser.add_argument("--certificate", action="store_true", help="connect with a certificate, not with the token")
     parser.add_argument("--mqtt-port", type=int, help="the broker's port, where it is not the usual one")
-    parser.add_argument("--ca-cert", type=Path, help="certificate that vouches for the server")
+    parser.add_argument("--ca-cert", type=_file, help="certificate that vouches for the server")
     parser.add_argument("--pin-sha256", type=_fingerprint, help="fingerprint of the server's own certificate")
     return parser.parse_args(argv)

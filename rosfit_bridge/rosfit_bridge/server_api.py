@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import ssl
 import time
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 TIMEOUT_S = 15.0
 TOO_MANY = 429
@@ -22,6 +23,15 @@ class ServerError(Exception):
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+def address(url: str) -> SplitResult:
+    """Raises ServerError for anything but http(s) with a host."""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts
+    raise ServerError(f"{url!r} is not an address such as https://fleet.example.com:8000")
 
 
 @dataclass(frozen=True)
@@ -48,10 +58,8 @@ class Server:
 
     def _ask(self, path: str, body: str, headers: dict[str, str]) -> tuple[int, float, bytes]:
         """Status, seconds to wait, and body."""
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ServerError(f"{self.url!r} is not an address such as https://fleet.example.com:8000")
-        connection = self._connection(parts.scheme, parts.hostname, parts.port)
+        parts = address(self.url)
+        connection = self._connection(parts.scheme, str(parts.hostname), parts.port)
         try:
             connection.request("POST", f"{parts.path.rstrip('/')}/api/v1{path}", body, headers)
             response = connection.getresponse()
