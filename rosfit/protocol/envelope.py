@@ -13,9 +13,13 @@ import msgspec
 from rosfit.kernel.clock import format_time, now, parse_time
 from rosfit.kernel.ids import uuid7
 from rosfit.protocol.errors import BadMessageError
+from rosfit.protocol.numbers import written_out
 
 MSGPACK = "application/msgpack"
 JSON = "application/json"
+
+# Small numbers with long exponents (1e-300) may take this many times the limit of a payload where they are read.
+WRITTEN_OUT = 4
 
 # Above this JavaScript and most JSON readers round integers.
 EXACT_INT = 2**53
@@ -69,6 +73,8 @@ def decode(data: bytes, content_type: str | None, limits: Limits) -> Message:
         data = _json_from_msgpack(data, limits)
     else:
         _check_json_text(data, limits)
+    if (size := written_out(data)) > WRITTEN_OUT * limits.payload_bytes:
+        raise BadMessageError("too_large", f"{size} bytes with its numbers written out, more than any payload needs")
     try:
         envelope = _decode_envelope(data)
     except (msgspec.MsgspecError, RecursionError) as error:

@@ -18,7 +18,7 @@ from rosfit.kernel.paging import CursorError, decode_cursor, encode_cursor
 from rosfit.protocol import envelope, topics
 from rosfit.protocol.errors import BadMessageError
 from rosfit.protocol.layouts import Layouts
-from rosfit.protocol.numbers import msgpack_from_json, read_json
+from rosfit.protocol.numbers import msgpack_from_json, read_json, written_out
 from rosfit.telemetry.errors import SeriesRequestError
 from rosfit.telemetry.series import align, bucket_for, bucket_starts, parse_bucket
 
@@ -73,6 +73,15 @@ def test_any_number_is_read_and_packed(number):
     read_json(text)
     (packed,) = msgspec.msgpack.decode(msgpack_from_json(text))["x"]
     assert packed == number or float(packed) == float(number)
+
+
+@pytest.mark.parametrize("number", [b"1e100000", b"-2.5E-0100000", b"1e999999999999999999999"])
+def test_numbers_that_fill_the_memory_of_their_readers_are_too_large(number):
+    many = b'{"x":[%b]}' % b",".join([number] * 11)
+    with pytest.raises(BadMessageError) as bad:
+        envelope.decode(many, None, LIMITS)
+    assert bad.value.reason == "too_large"
+    assert written_out(b'{"x":["1e100000","\\"e999"],"e123":1e99}') < 50
 
 
 @given(st.binary(max_size=200), st.sampled_from([None, "application/json", "application/msgpack", "x/y"]))
