@@ -40,7 +40,11 @@ def _compiler() -> tuple[str, ...]:
     tree = Path(sysconfig.get_path("data")) / "share/rosfit/tcc"
     program = tree / "usr/bin/tcc"
     if not program.exists():
-        debian_packages.unpack("tcc", tree)
+        try:
+            debian_packages.unpack("tcc", tree)
+        except EmbeddedServerError as error:
+            other = "The broker needs it for a plugin of ours: install a C compiler, or use a broker of your own with"
+            raise EmbeddedServerError(f"{error.detail} {other} ROSFIT_MQTT_URL.") from error
     return (str(program),)
 
 
