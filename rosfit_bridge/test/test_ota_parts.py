@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import random
+import stat
 import tarfile
 import zipfile
 from pathlib import Path
@@ -229,6 +231,30 @@ def test_an_archive_that_leads_out_of_its_folder_or_has_no_end_is_refused(tmp_pa
     with pytest.raises(BadArchiveError):
         unpack(file, tmp_path / "slot", "artifact")
     assert {path.name for path in tmp_path.iterdir()} == before | {"slot"}
+
+
+@pytest.mark.parametrize("packing", ["gz", "bz2", "xz"])
+def test_a_damaged_archive_is_named_as_one(tmp_path, packing):
+    """Each packer has its own exception, and some look like a disk's."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=f"w:{packing}") as tar:
+        member = tarfile.TarInfo("a")
+        member.size = 50_000
+        tar.addfile(member, io.BytesIO(random.Random(1).randbytes(member.size)))
+    content = bytearray(buffer.getvalue())
+    content[25_000:25_100] = bytes(100)
+    (tmp_path / "artifact").write_bytes(content)
+    with pytest.raises(BadArchiveError):
+        unpack(tmp_path / "artifact", tmp_path / "slot", "artifact")
+
+
+def test_a_link_in_a_zip_is_not_read_without_end(tmp_path):
+    info = zipfile.ZipInfo("link")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "artifact", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(info, bytes(50_000))
+    with pytest.raises(BadArchiveError, match="50000 bytes long"):
+        unpack(tmp_path / "artifact", tmp_path / "slot", "artifact")
 
 
 def test_archives_keep_links_inside_and_modes_without_more_rights(tmp_path):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import shutil
 import stat
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from rosfit_bridge.ota.errors import UpdateError
@@ -16,6 +18,19 @@ MOST_GROWTH = 100
 ROOM = 64 * 1024 * 1024
 MOST_ENTRIES = 200_000
 BLOCK = 1 << 20
+
+
+LONGEST_LINK = 4096
+_DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    UnicodeError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 class BadArchiveError(UpdateError):
@@ -34,8 +49,13 @@ def unpack(file: Path, into: Path, plain_name: str) -> None:
             _unpack_zip(file, into, budget)
         else:
             shutil.copyfile(file, into / plain_name)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, UnicodeError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise BadArchiveError(f"it cannot be unpacked: {error}") from error
+    except OSError as error:
+        # gzip and bz2 complain of their data in this way, without a number of the system's.
+        if error.errno is None:
+            raise BadArchiveError(f"it cannot be unpacked: {error}") from error
+        raise
 
 
 class _Budget:
@@ -81,6 +101,8 @@ def _unpack_zip(file: Path, into: Path, budget: _Budget) -> None:
             if member.is_dir():
                 target.mkdir(parents=True, exist_ok=True)
             elif stat.S_ISLNK(mode):
+                if member.file_size > LONGEST_LINK:
+                    raise BadArchiveError(f"the link {member.filename} is {member.file_size} bytes long")
                 _link(into, target, archive.read(member).decode())
             else:
                 with archive.open(member) as source:
