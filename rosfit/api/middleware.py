@@ -30,6 +30,9 @@ _HEADERS = [
 # A year, for this host only: what else runs under its domain is not ours to decide.
 _OVER_TLS = [(b"strict-transport-security", b"max-age=31536000")]
 
+# Answers HEAD by itself, without reading the file.
+_KNOWS_HEAD = "/api/v1/ota/files/"
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 
 _HOOK_SECRET = re.compile(r"^(/api/v1/mqtt/(?:rabbitmq/[^/]*|(?!rabbitmq/)[^/]*))/.*")
@@ -49,6 +52,9 @@ class RequestMiddleware:
             return
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
+        if scope["method"] == "HEAD" and not scope["path"].startswith(_KNOWS_HEAD):
+            # As GET; uvicorn, which still has the other scope, sends no body.
+            scope = {**scope, "method": "GET"}
         started = time.perf_counter()
         status = 500
         wanted = _HEADERS + _OVER_TLS if scope["scheme"] == "https" else _HEADERS

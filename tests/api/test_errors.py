@@ -254,6 +254,17 @@ def test_security_headers_are_on_every_answer(server, admin):
         assert "server" not in answer.headers
 
 
+def test_head_is_get_without_its_body(server, admin):
+    """Load balancers and `curl -I` ask so."""
+    for path in ("//healthz", "/devices?limit=1", "//static/icon.svg"):
+        asked, got = admin.head(path), admin.get(path)
+        assert (asked.status_code, asked.content) == (200, b""), path
+        assert asked.headers["content-type"] == got.headers["content-type"]
+        assert asked.headers["content-length"] == got.headers["content-length"]
+    assert server.anonymous().head("/devices").status_code == 401
+    assert admin.head("/users/nobody").status_code == 405
+
+
 def test_a_harmless_request_id_is_kept_and_another_replaced(admin):
     assert admin.get("/auth/me", headers={"X-Request-Id": "abc-123"}).headers["x-request-id"] == "abc-123"
     for nasty in ("a b", "x" * 65, "<script>"):
