@@ -196,6 +196,8 @@ class _Parts:
         self._vitals = VitalsBook()
         self._layouts = Layouts(settings.layouts)
         self._decoder = Decoder(limits_of(settings), self._layouts)
+        self._publisher = BrokerPublisher(endpoints.mqtt_url)
+        self._teller = ShadowTeller(self._open_work, self._publisher)
         self._ingest = Ingest(
             open_work=work_opener(ingest_pool, self._feed, self._shadows),
             decoder=self._decoder,
@@ -211,10 +213,9 @@ class _Parts:
                     Kind.OTA_RESULT: _take_update_report,
                 },
                 batched={Kind.SHADOW_REPORTED: self._take_shadow_reports},
+                refused=self._teller.refuse,
             ),
         )
-        self._publisher = BrokerPublisher(endpoints.mqtt_url)
-        self._teller = ShadowTeller(self._open_work, self._publisher)
         self._dispatcher = Dispatcher(self._open_work, self._publisher, self._layouts)
         self._objects = open_objects(endpoints.objects)
         base = settings.public_url or f"{settings.scheme}://{settings.host}:{settings.port}"

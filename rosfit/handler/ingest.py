@@ -190,6 +190,10 @@ class Ingest:
         batch = outcome.batch
         for device_id in batch.refused:
             self._live.forget(device_id)
+        for parsed, letter in zip(batch.rejected, batch.dead_letters, strict=True):
+            if parsed.route is not None and parsed.route.device_id not in batch.refused:
+                payload = parsed.message.payload if parsed.message else b""
+                self._handlers.refused(parsed.route, payload, f"{letter.reason}: {letter.detail}")
         for device_id, at in batch.heard.items():
             self._vitals.heard(device_id, at.timestamp())
         for parsed in batch.accepted:

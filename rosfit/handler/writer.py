@@ -31,11 +31,16 @@ Ordered = tuple[Parsed, Route, Message]
 BatchHandler = Callable[[Work, Sequence[tuple[Route, Message]]], Awaitable[Sequence[BadMessageError | None]]]
 
 
+# Is told, after the commit, of what became a dead letter: its route, the payload as far as it was read, and why.
+Refused = Callable[[Route, bytes, str], None]
+
+
 class Handlers(msgspec.Struct, frozen=True):
     """Who handles shadow, command and update messages. Batches go first."""
 
     ordered: Mapping[Kind, OrderedHandler]
     batched: Mapping[Kind, BatchHandler]
+    refused: Refused = lambda *_: None
 
 Row = TypeVar("Row", Sample, NewLog, NewAlert)
 Insert = Callable[[psycopg.AsyncConnection[tuple[object, ...]], list[Row]], Awaitable[int]]

@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 import structlog
 
-from rosfit.kernel.errors import UnavailableError
+from rosfit.kernel.errors import BadRequestError, UnavailableError
 from rosfit.kernel.ports import Publisher
 from rosfit.kernel.work import Work
 from rosfit.protocol import envelope
-from rosfit.protocol.topics import device_topic
+from rosfit.protocol.topics import Kind, Route, device_topic
 from rosfit.shadow import repository, service
 from rosfit.shadow.models import DEFAULT_NAME, Due
 
@@ -29,12 +29,26 @@ ANSWERS_LIMIT = 10_000
 # A delta that could not be delivered for so long is of no use: at its return the device gets a current one.
 DELTA_EXPIRY_S = 60
 
+_REFUSALS = {Kind.SHADOW_REPORTED: "reported/rejected", Kind.SHADOW_GET: "get/rejected"}
+
 OpenWork = Callable[[], AbstractAsyncContextManager[Work]]
 
 
 def row(name: str, what: str) -> str:
     """The topic's row for a shadow: named ones have their own."""
     return f"shadow/{what}" if name == DEFAULT_NAME else f"shadow/name/{name}/{what}"
+
+
+class _Marked(msgspec.Struct):
+    client_token: str | None = None
+
+
+def _client_token(payload: bytes) -> str | None:
+    """Of a report that is otherwise not as it should be."""
+    try:
+        return msgspec.json.decode(payload, type=_Marked).client_token
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 class ShadowTeller:
@@ -76,6 +90,15 @@ class ShadowTeller:
         """`reported/accepted` and the like, soon; a device that gets none says it again, to the same effect."""
         self._answers.append((device_id, row(name, what), answer))
         self._some.set()
+
+    def refuse(self, route: Route, payload: bytes, why: str) -> None:
+        """Answer a message that became a dead letter, if it is one that its device waits for an answer to."""
+        if (what := _REFUSALS.get(route.kind)) is None:
+            return
+        answer = {"code": BadRequestError.code, "message": why}
+        if (token := _client_token(payload)) is not None:
+            answer["client_token"] = token
+        self.answer(route.device_id, route.name or DEFAULT_NAME, what, answer)
 
     async def send_answers(self) -> None:
         """Until cancelled: publish answers side by side, in their order."""

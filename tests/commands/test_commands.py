@@ -53,7 +53,8 @@ class Device:
         subscribed.get(timeout=5)
 
     def say(self, row: str, payload: Any) -> None:
-        self.client.publish(f"rosfit/{self.device_id}/{row}", json.dumps(payload), qos=1).wait_for_publish(5)
+        data = payload if isinstance(payload, bytes) else json.dumps(payload)
+        self.client.publish(f"rosfit/{self.device_id}/{row}", data, qos=1).wait_for_publish(5)
 
     def asked(self) -> dict[str, Any]:
         """The payload of the next request."""

@@ -240,6 +240,16 @@ def test_what_is_not_allowed_is_refused_with_the_measured_number(
     assert shadow(server) == before
 
 
+@pytest.mark.parametrize("report", [b"", b"{", b"[]", b'{"state":{"a":"\\u0000"}}', b'{"state":{},"seq":"x"}'])
+def test_a_report_that_cannot_be_read_is_answered_as_well(device: Shadowed, report: bytes) -> None:
+    assert device.report(report)["code"] == "BAD_REQUEST"
+
+
+def test_a_bad_report_is_answered_under_its_client_token(device: Shadowed) -> None:
+    refused = device.report({"state": {"a": "\0"}, "client_token": "t"})
+    assert (refused["row"], refused["code"], refused["client_token"]) == ("rejected", "BAD_REQUEST", "t")
+
+
 @pytest.mark.parametrize("document", [nested(10), {"k" * 256: 1}, sized(32 * 1024)])
 def test_the_limits_themselves_are_allowed(server: RunningServer, device: Shadowed, document: Any) -> None:
     put(server, {"state": document})
