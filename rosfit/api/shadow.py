@@ -30,6 +30,7 @@ CONDITIONAL = {"conditional": True}
 MERGE_PATCH = "application/merge-patch+json"
 
 Name = Annotated[str, Parameter(query="name", description="a named shadow")]
+Reason = Annotated[str, msgspec.Meta(max_length=1000)]
 
 
 class DesiredBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,7 +38,7 @@ class DesiredBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     state: Any
     version: int | None = None
-    reason: str | None = None
+    reason: Reason | None = None
 
 
 class RestoreBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,7 +13,7 @@ from rosfit.accounts.rights import Right
 from rosfit.api.access import actor_of, record
 from rosfit.api.edge import Connection, edge_of
 from rosfit.api.responses import WireResponse
-from rosfit.api.shadow import CONDITIONAL, MERGE_PATCH, check_tags
+from rosfit.api.shadow import CONDITIONAL, MERGE_PATCH, Reason, check_tags
 from rosfit.fleet import groups
 from rosfit.fleet.models import Group
 from rosfit.kernel.errors import BadRequestError
@@ -37,7 +37,7 @@ class LayerBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     state: Any
     version: int | None = None
-    reason: str | None = None
+    reason: Reason | None = None
     priority: Annotated[int, msgspec.Meta(ge=-1_000_000, le=1_000_000)] | None = None
 
     def change(self, *, replace: bool) -> LayerChange:

@@ -10,7 +10,7 @@ import msgspec
 from rosfit.commands.lifecycle import Status
 from rosfit.kernel.clock import WireTime
 
-CommandName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,99}$")]
+CommandName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,99}$(?!\n)")]
 
 
 class NewCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -19,7 +19,7 @@ from rosfit.kernel.work import Work
 
 SAMPLE = 5
 
-GroupName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,99}$")]
+GroupName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,99}$(?!\n)")]
 
 
 class NewGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

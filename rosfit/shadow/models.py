@@ -10,7 +10,7 @@ from rosfit.kernel.clock import WireTime
 
 DEFAULT_NAME = "default"
 
-ShadowName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+ShadowName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$(?!\n)")]
 Section = Literal["desired", "reported"]
 
 

@@ -265,6 +265,13 @@ def test_head_is_get_without_its_body(server, admin):
     assert admin.head("/users/nobody").status_code == 405
 
 
+def test_a_name_does_not_end_with_a_line(admin, device_id):
+    """In a pattern of Python's `$` also stands before a last newline."""
+    assert_problem(admin.post("/groups", json={"name": "dock\n"}), 422)
+    assert_problem(admin.post(f"/commands/{device_id}", json={"command": "go\n", "queue": True}), 422)
+    assert_problem(admin.get(f"/shadow/{device_id}", params={"name": "map\n"}), 400)
+
+
 def test_a_harmless_request_id_is_kept_and_another_replaced(admin):
     assert admin.get("/auth/me", headers={"X-Request-Id": "abc-123"}).headers["x-request-id"] == "abc-123"
     for nasty in ("a b", "x" * 65, "<script>"):

@@ -186,7 +186,12 @@ def test_null_removes_one_section_and_keeps_the_other(server: RunningServer, dev
 
 @pytest.mark.parametrize(
     ("body", "named"),
-    [({}, "state"), ({"state": {}, "verison": 3}, "verison"), ({"state": {}, "version": "3"}, "version")],
+    [
+        ({}, "state"),
+        ({"state": {}, "verison": 3}, "verison"),
+        ({"state": {}, "version": "3"}, "version"),
+        ({"state": {}, "reason": "x" * 1001}, "reason"),
+    ],
 )
 def test_a_wrong_field_of_the_json_form_is_refused_and_named(server: RunningServer, body: Any, named: str) -> None:
     """A misspelt version would otherwise be a change without its condition."""
