@@ -430,6 +430,22 @@ def _flood(robot, count):
         robot.sample("scan", {"n": number, "ranges": ranges}, qos=1 if number % 100 == 0 else 0)
 
 
+async def test_a_client_that_goes_while_it_is_spoken_to_is_no_fault(signed_in, robot):
+    """The log is looked at in the last test."""
+
+    def speak():
+        for _ in range(50):
+            robot.sample("odom", {"x": 1})
+
+    for _ in range(3):
+        async with signed_in() as socket:
+            await socket.subscribe(f"telemetry:{robot.device_id}")
+            told = asyncio.get_running_loop().run_in_executor(None, speak)
+            await socket.hear_type("telemetry")
+            socket.connection.transport.abort()
+            await told
+
+
 async def test_200_sockets_hear_the_same(server, signed_in, robot):
     """And when they are gone, nothing of them is left."""
     opened = [signed_in() for _ in range(200)]

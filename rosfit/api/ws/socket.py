@@ -8,6 +8,7 @@ from typing import Any
 
 from litestar import WebSocket, websocket
 from litestar.exceptions import WebSocketDisconnect
+from uvicorn.protocols.utils import ClientDisconnected
 
 from rosfit.api.edge import Edge, edge_of
 from rosfit.api.ws.codec import Codec, codec_for
@@ -32,7 +33,7 @@ async def live_socket(socket: Socket) -> None:
     outbox = Outbox()
     session = Session(edge, codec, outbox)
     try:
-        with contextlib.suppress(WebSocketDisconnect):
+        with contextlib.suppress(WebSocketDisconnect, ClientDisconnected):
             await _serve(socket, edge, codec, session, outbox)
     finally:
         session.close()

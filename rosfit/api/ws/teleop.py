@@ -13,6 +13,7 @@ import msgspec
 import structlog
 from litestar import WebSocket, websocket
 from litestar.exceptions import WebSocketDisconnect
+from uvicorn.protocols.utils import ClientDisconnected
 
 from rosfit.accounts import audit
 from rosfit.accounts import service as accounts
@@ -77,7 +78,7 @@ async def teleop_socket(socket: Socket, device_id: str) -> None:
     """Signs in by `?token=`, the pages' session, or a first `auth` message; see the contract's section 7."""
     edge = edge_of(socket)
     await socket.accept(subprotocols=codec_for(socket.scope.get("subprotocols", []))[1])
-    with contextlib.suppress(WebSocketDisconnect):
+    with contextlib.suppress(WebSocketDisconnect, ClientDisconnected):
         try:
             await _drive(socket, edge, device_id, await _sign_in(socket, edge))
         except UnauthenticatedError as error:
