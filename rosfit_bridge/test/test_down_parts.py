@@ -78,6 +78,25 @@ def test_a_damaged_ledger_is_set_aside(tmp_path):
     assert list(tmp_path.glob("x.damaged-*"))
 
 
+def test_a_ledger_with_damage_in_the_middle_is_set_aside_too(tmp_path):
+    """It opens, and every command after that would be refused for want of a ledger."""
+    made = Ledger(tmp_path / "x", 10_000)
+    with made._db:
+        rows = [(f"cmd_{n}", None, "go", 1.0) for n in range(2000)]
+        made._db.executemany(
+            "INSERT INTO command (command_id, correlation_id, command, taken_at) VALUES (?, ?, ?, ?)", rows
+        )
+    made.close()
+    with (tmp_path / "x").open("r+b") as file:
+        for page in range(6, 20):
+            file.seek(page * 4096)
+            file.write(b"\xff" * 500)
+    again = Ledger(tmp_path / "x", 10_000)
+    assert [again.begin(f"cmd_{n}", None, "go") for n in (5, 1000, 3000)] == [None, None, None]
+    again.close()
+    assert list(tmp_path.glob("x.damaged-*"))
+
+
 def test_a_ledger_that_is_not_to_blame_stays_where_it_is(tmp_path):
     """Set aside it would forget what was done, and a redelivered command would run again."""
     (tmp_path / "x").mkdir()
