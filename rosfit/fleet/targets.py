@@ -31,6 +31,10 @@ async def condition_of(work: Work, target: Target) -> Condition:
     given = [name for name in Target.__struct_fields__ if getattr(target, name) is not None]
     if len(given) != 1:
         raise InvalidError(errors=(FieldError("target", "give one of device_ids, group, tag and query"),))
+    named = getattr(target, given[0])
+    if not named or (isinstance(named, str) and not named.strip()):
+        # An empty filter would mean every device, which nobody says by accident twice.
+        raise InvalidError(errors=(FieldError(f"target.{given[0]}", "this names no device"),))
     if target.device_ids is not None:
         return sql.SQL("d.device_id = ANY({}::text[])").format(literal(target.device_ids))
     if target.group is not None:

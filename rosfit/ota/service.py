@@ -59,11 +59,6 @@ def check(new: NewDeployment) -> None:
             check_window(window)
     except ValueError as error:
         errors.append(FieldError("window", str(error)))
-    if any(text is not None and not text.strip() for text in (new.target.group, new.target.tag, new.target.query)):
-        # An empty filter would mean every device, which nobody says by accident twice.
-        errors.append(FieldError("target", "an empty group, tag or query names no device"))
-    if new.target.device_ids == []:
-        errors.append(FieldError("target.device_ids", "name at least one device"))
     if errors:
         raise InvalidError(errors=tuple(errors))
 

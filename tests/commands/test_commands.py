@@ -387,5 +387,8 @@ def test_a_bulk_command_goes_to_all_who_can_take_it_and_tells_who_cannot(server:
         assert [row["device_id"] for row in sent["accepted"]] == ["b-1"]
         one.answer(one.asked(), "succeeded")
         until(lambda: server.admin.got(f"/commands/bulk/{sent['bulk_id']}")["counts"] == {"succeeded": 1})
+        for nobody in ({"query": " "}, {"tag": ""}, {"group": ""}, {"device_ids": []}):
+            empty = server.admin.post("/commands", json={"command": "ping", "target": nobody})
+            assert empty.status_code == 422, f"{nobody} must not mean every device"
         unclear = server.admin.post("/commands", json={"command": "ping", "target": {"tag": "a", "group": "b"}})
         assert unclear.status_code == 422
