@@ -198,7 +198,7 @@ async def test_seq_counts_per_connection_and_request_id_comes_back(signed_in):
 CHANNELS = [
     "", "telemetry", "telemetry:", "telemetry::", "telemetry:ghost", "telemetry:*:", "weather:*", "status:ghost",
     "status:*:x", "params:*", "logs:*", "alerts:bot", "telemetry:-x", "telemetry:" + "a" * 65, "*", "status:\n",
-    "ü:*", "TELEMETRY:*", "a" * 10_000,
+    "ü:*", "TELEMETRY:*", "a" * 10_000, "telemetry:*:" + "a" * 513,
 ]  # fmt: skip
 
 
@@ -216,6 +216,9 @@ GARBAGE = [
     '{"type":"ping","data":[]}',
     '{"type":"subscribe","channel":5}', '{"type":"subscribe","channel":"status:*","data":{"throttle_ms":"x"}}',
     '{"type":"subscribe","channel":"status:*","data":{"throttle_ms":-1}}', '{"type":"ping"}x', "[" * 100_000,
+    json.dumps({"type": "subscribe", "channel": "status:*", "data": {"topics": ["odom"] * 101}}),
+    json.dumps({"type": "subscribe", "channel": "status:*", "data": {"topics": ["a" * 1_001]}}),
+    json.dumps({"type": "ping", "request_id": "a" * 257}),
     '{"type":"subscribe","channel":"status:*","data":{"topics":[1]}}', b"\xff\xfe", b"\x00", '{"type":"ping\\ud800"}',
 ]  # fmt: skip
 

@@ -12,6 +12,7 @@ from rosfit.accounts.rights import Right
 from rosfit.kernel.errors import RosfitError
 from rosfit.kernel.feed import ANY, Event, Kind
 from rosfit.kernel.ids import is_device_id
+from rosfit.protocol.topics import STREAM_LENGTH_LIMIT
 
 _KINDS: tuple[str, ...] = get_args(Kind)
 
@@ -53,7 +54,7 @@ def parse_channel(text: str) -> Channel:
         raise InvalidChannelError(f"{text[:100]!r} begins with none of {', '.join(_KINDS)}")
     wildcard_ok = kind not in _NO_WILDCARD
     key_ok = (key == ANY and wildcard_ok) or (kind != "alerts" and is_device_id(key))
-    name_ok = not separator or (kind == "telemetry" and bool(name))
+    name_ok = not separator or (kind == "telemetry" and 0 < len(name) <= STREAM_LENGTH_LIMIT)
     if not key_ok or not name_ok:
         raise InvalidChannelError(f"{text[:100]!r} is not {kind}:{{device_id}}, as in {kind}:bot-01")
     return Channel(text, kind, key, name)

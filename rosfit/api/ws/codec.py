@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
 
@@ -16,15 +16,19 @@ MSGPACK_SUBPROTOCOL = "rosfit.msgpack"
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, BadMessageError)
 
 
+# A socket remembers those of the commands it follows.
+RequestId = Annotated[str, msgspec.Meta(max_length=256)] | int | None
+
+
 class ClientMessage(msgspec.Struct, frozen=True):
     type: str
     data: dict[str, Any] | None = None
     channel: str | None = None
-    request_id: str | int | None = None
+    request_id: RequestId = None
 
 
 class _Marked(msgspec.Struct, frozen=True):
-    request_id: str | int | None = None
+    request_id: RequestId = None
 
 
 class Codec(Protocol):

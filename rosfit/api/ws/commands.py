@@ -11,6 +11,7 @@ import msgspec
 from rosfit.accounts import audit
 from rosfit.accounts.models import Actor
 from rosfit.api.edge import Edge
+from rosfit.api.ws.codec import RequestId
 from rosfit.commands import service
 from rosfit.commands.lifecycle import FINAL
 from rosfit.commands.models import NewCommand
@@ -19,8 +20,6 @@ from rosfit.kernel.feed import Event
 
 # A command that ended is still followed for a late result; past this many the oldest are forgotten.
 FOLLOWED_LIMIT = 1_000
-
-RequestId = str | int | None
 
 # Takes type, data, and the id of the request that is answered.
 Answer = Callable[[str, dict[str, Any], RequestId], None]

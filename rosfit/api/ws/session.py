@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -44,6 +44,10 @@ LOOK_AGAIN_S = 5.0
 LOOK_EVERY_S = 0.25
 
 
+# Bounded, since a socket keeps those of 1,000 subscriptions.
+Topics = Annotated[list[Annotated[str, msgspec.Meta(max_length=1_000)]], msgspec.Meta(max_length=100)]
+
+
 class InvalidMessageError(RosfitError):
     code = "INVALID_MESSAGE"
     status = 400
@@ -55,7 +59,7 @@ class AuthExpiredError(UnauthenticatedError):
 
 
 class SubscribeOptions(msgspec.Struct, frozen=True):
-    topics: list[str] | None = None
+    topics: Topics | None = None
     throttle_ms: float | None = None
 
 
