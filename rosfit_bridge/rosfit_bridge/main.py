@@ -148,8 +148,8 @@ def _turn(
     try:
         context.init(args=argv)  # unlike rclpy.init, without signal handlers of its own
     except RuntimeError as error:
-        log.error("--ros-args: %s", str(error).partition(", at ")[0])
-        return USAGE
+        log.error("%s; check --ros-args and the environment", str(error).partition(", at ")[0])
+        return FAILED
     failures: list[BaseException] = []
 
     def on_end(failure: BaseException | None) -> None:
@@ -164,12 +164,16 @@ def _turn(
     spinner.start()
     down = DownNode(settings, uplink, ledger, context, bridge, reload, on_end)
     down.start()
-    others = _others(settings, uplink, context, on_end)
-    for other in others:
-        other.start()
-    uplink.start()  # last: who reads "online" may count on the subscriptions
+    others: list[Any] = []
     try:
+        others += _others(settings, uplink, context, on_end)
+        for other in others:
+            other.start()
+        uplink.start()  # last: who reads "online" may count on the subscriptions
         stop.wait()
+    except OSError as error:
+        log.error("the update agent cannot use its folder: %s; set ota.folder", error)
+        failures.append(error)
     finally:
         down.close()  # first, as zero velocity must not wait for the others
         for other in others:

@@ -350,6 +350,16 @@ def test_a_mistake_ends_before_connecting(broker, bridge, tmp_path):
     assert "New client connected" not in broker.log.read_text()
 
 
+def test_a_folder_for_updates_that_cannot_be_is_told(broker, bridge, tmp_path):
+    (tmp_path / "file").write_text("")
+    ota = f"ota: {{enabled: true, require_signature: false, folder: {tmp_path}/file/updates}}\n"
+    process = bridge(config(broker.port, [], tmp_path / "spool") + ota)
+    assert process.process.wait(20) == 1
+    log = process.log.read_text()
+    assert "set ota.folder" in log
+    assert "Traceback" not in log
+
+
 def test_a_header_stamp_of_another_time_is_not_taken(ros, broker, listener, bridge, tmp_path):
     """Simulation time starts at zero: such a sample is from now."""
     pose = "ros_topic: /pose, mqtt_suffix: ros/pose, msg_type: geometry_msgs/PoseStamped"
