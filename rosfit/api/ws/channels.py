@@ -24,6 +24,8 @@ RIGHT_FOR: dict[str, Right] = dict.fromkeys(_KINDS, Right.DEVICES_READ) | {
 # Kinds whose key is no device: a deployment, or nothing at all.
 _NO_WILDCARD = frozenset({"params", "logs"})
 THROTTLE_LIMIT_MS = 3_600_000
+# Streams that one throttle holds back; a robot may name as many as it likes.
+THROTTLED_LIMIT = 10_000
 
 
 class InvalidChannelError(RosfitError):
@@ -83,15 +85,13 @@ class Subscription:
     def offer(self, event: Event) -> None:
         if not self._fits(event):
             return
-        if self._throttle_s <= 0:
-            self._push(event)
-            return
         key = f"{event.key}:{event.name}"
         if key in self._timers:
             self._held[key] = event
             return
         self._push(event)
-        self._start_timer(key)
+        if self._throttle_s > 0 and len(self._timers) < THROTTLED_LIMIT:
+            self._start_timer(key)
 
     def close(self) -> None:
         for timer in self._timers.values():
