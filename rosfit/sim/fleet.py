@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from rosfit.sim.accounts import RobotAccount
 from rosfit.sim.events import Event, Publish
 from rosfit.sim.link import Broker, RobotLink, parse_broker
 from rosfit.sim.recording import Recorder, read_events, read_header
+from rosfit.sim.remote import Remote
 from rosfit.sim.session import Scene, fleet_events
 from rosfit.sim.tally import Summary
 from rosfit.sim.updates import UpdateOptions, Updates
@@ -46,8 +47,8 @@ class Options(msgspec.Struct, frozen=True):
         """The robots that will appear. Raises InvalidError if `replay` is no recording."""
         return read_header(self.replay).device_ids if self.replay else self.scene().device_ids()
 
-    def events(self, started_at: float) -> Iterator[Event]:
-        return read_events(self.replay) if self.replay else fleet_events(self.scene(started_at))
+    def events(self, started_at: float, remotes: Mapping[str, Remote]) -> Iterator[Event]:
+        return read_events(self.replay) if self.replay else fleet_events(self.scene(started_at), remotes)
 
 
 async def run_fleet(
@@ -68,9 +69,10 @@ async def run_fleet(
     started_at, started = time.time(), time.perf_counter()
     try:
         updates = Updates(options.updates, options.seed, summary)
-        async with _links(accounts, broker, summary, updates) as links, asyncio.TaskGroup() as group:
+        remotes = {} if options.replay else {account.device_id: Remote() for account in accounts}
+        async with _links(accounts, broker, summary, updates, remotes) as links, asyncio.TaskGroup() as group:
             reached = group.create_task(_reached(summary, broker, announce))
-            await _play(options, started_at, links)
+            await _play(options, started_at, links, remotes)
             reached.cancel()
     except* UnavailableError as errors:
         raise errors.exceptions[0] from None
@@ -81,10 +83,17 @@ async def run_fleet(
 
 @asynccontextmanager
 async def _links(
-    accounts: Sequence[RobotAccount], broker: Broker, summary: Summary, updates: Updates
+    accounts: Sequence[RobotAccount],
+    broker: Broker,
+    summary: Summary,
+    updates: Updates,
+    remotes: Mapping[str, Remote],
 ) -> AsyncIterator[dict[str, RobotLink]]:
     """The robots' connections, tended; at the end each says goodbye."""
-    links = {account.device_id: RobotLink(account, broker, summary, updates) for account in accounts}
+    links = {
+        account.device_id: RobotLink(account, broker, summary, updates, remotes.get(account.device_id))
+        for account in accounts
+    }
     tasks = [asyncio.create_task(link.run()) for link in links.values()]
     tasks.append(asyncio.create_task(_tend(list(links.values()))))
     try:
@@ -119,8 +128,10 @@ async def _reached(summary: Summary, broker: Broker, announce: Callable[[str], N
     )
 
 
-async def _play(options: Options, started_at: float, links: dict[str, RobotLink]) -> None:
-    events = options.events(started_at)
+async def _play(
+    options: Options, started_at: float, links: dict[str, RobotLink], remotes: Mapping[str, Remote]
+) -> None:
+    events = options.events(started_at, remotes)
     if options.record is None:
         return await _perform(events, started_at, options.duration_s, links)
     with Recorder(options.record, started_at, list(links)) as recorder:

@@ -23,9 +23,9 @@ from paho.mqtt.packettypes import PacketTypes
 from rosfit.kernel.errors import InvalidError
 from rosfit.protocol import envelope
 from rosfit.protocol.topics import device_topic
-from rosfit.sim import shadows
+from rosfit.sim import commands, shadows
 from rosfit.sim.accounts import RobotAccount
-from rosfit.sim.commands import answer
+from rosfit.sim.remote import Remote
 from rosfit.sim.tally import Count, Summary
 from rosfit.sim.updates import Updates
 
@@ -41,7 +41,7 @@ GOODBYE_S = 2.0
 # QoS 1 messages that wait for an acknowledgement or a connection; beyond it new ones fail.
 QUEUE_LIMIT = 1000
 INFLIGHT_LIMIT = 100
-HEARD = ("ota/trigger", "cmd/request", "shadow/desired")
+HEARD = {"ota/trigger": 1, "cmd/request": 1, "shadow/desired": 1, "cmd/cmd_vel": 0}
 
 
 class Broker(msgspec.Struct, frozen=True):
@@ -84,9 +84,11 @@ def _will(device_id: str) -> bytes:
 class RobotLink:
     """Connects while it should be `up`; make it inside the event loop."""
 
-    def __init__(self, account: RobotAccount, broker: Broker, summary: Summary, updates: Updates) -> None:
+    def __init__(
+        self, account: RobotAccount, broker: Broker, summary: Summary, updates: Updates, remote: Remote | None
+    ) -> None:
         self.device_id = account.device_id
-        self._updates = updates
+        self._updates, self._remote = updates, remote
         self.connected = False
         self._left = self._greeted = False
         self._early: list[Callable[[], None]] = []
@@ -222,7 +224,7 @@ class RobotLink:
         if not reason.is_failure:
             self.connected = True
             self._summary.connects += 1
-            client.subscribe([(device_topic(self.device_id, row), 1) for row in HEARD])
+            client.subscribe([(device_topic(self.device_id, row), qos) for row, qos in HEARD.items()])
             self._send("status", _presence(self.device_id, "online"), 1, True, None)
             self._send_early()
         if not self._answer.done():
@@ -243,17 +245,19 @@ class RobotLink:
             self._answer.set_result(reason)
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
-        if message.topic == device_topic(self.device_id, "ota/trigger"):
-            self._updates.take(self.device_id, message.payload, self._report)
-        elif message.topic == device_topic(self.device_id, "shadow/desired"):
-            if reported := shadows.report(message.payload):
-                self._report("shadow/reported", reported)
-        elif answered := answer(self.device_id, message.payload):
-            self._report("cmd/response", answered)
+        match message.topic.removeprefix(device_topic(self.device_id, "")):
+            case "ota/trigger":
+                self._updates.take(self.device_id, message.payload, self._report)
+            case "shadow/desired":
+                self._report("shadow/reported", shadows.report(message.payload))
+            case "cmd/request":
+                self._report("cmd/response", commands.answer(self.device_id, message.payload, self._remote))
+            case "cmd/cmd_vel" if self._remote and (velocity := commands.velocity(message.payload)):
+                self._remote.drive(velocity)
 
-    def _report(self, row: str, payload: bytes) -> None:
+    def _report(self, row: str, payload: bytes | None) -> None:
         """What is said while the link is down goes out with the next one, unless the robot has left."""
-        if not self._left:
+        if payload is not None and not self._left:
             self.publish(row, payload, 1)
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:

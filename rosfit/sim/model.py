@@ -11,6 +11,7 @@ from enum import StrEnum
 from random import Random
 
 from rosfit.sim import plan
+from rosfit.sim.remote import STILL, Velocity
 
 MAX_SPEED = 0.8  # m/s
 MAX_TURN = 1.6  # rad/s
@@ -34,6 +35,7 @@ class Doing(StrEnum):
     WAITING = "waiting"
     DOCKING = "docking"
     CHARGING = "charging"
+    DRIVEN = "driven"
 
 
 @dataclass
@@ -56,6 +58,7 @@ class Robot:
     place: str = ""
     path: list[str] = field(default_factory=list)
     _wait_s: float = 0.0
+    _driven: Velocity = STILL
 
     @classmethod
     def spawn(cls, device_id: str, seed: int) -> Robot:
@@ -68,6 +71,14 @@ class Robot:
         robot.uptime_s = rng.uniform(60.0, 200_000.0)
         robot._wait_s = rng.uniform(0.0, 3.0)
         return robot
+
+    def obey(self, velocity: Velocity | None) -> None:
+        """Be driven; with None, go on from the waypoint that is nearest."""
+        if velocity is not None:
+            self.doing, self.path, self._driven = Doing.DRIVEN, [], velocity
+        elif self.doing is Doing.DRIVEN:
+            self.place = min(plan.NAMES, key=lambda name: math.dist(plan.WAYPOINTS[name], (self.x, self.y)))
+            self._wait()
 
     def step(self, seconds: float) -> None:
         """Live for `seconds`, in strides short enough that a turn stays a turn."""
@@ -121,12 +132,14 @@ class Robot:
         self.speed = _towards(self.speed, speed, ACCELERATION * dt)
         self.turn = _towards(self.turn, turn, TURN_ACCELERATION * dt)
 
-    def _wanted(self) -> tuple[float, float]:
+    def _wanted(self) -> Velocity:
+        if self.doing is Doing.DRIVEN:
+            return _clamped(self._driven[0], MAX_SPEED), _clamped(self._driven[1], MAX_TURN)
         if not self.path:
             return 0.0, 0.0
         x, y = plan.WAYPOINTS[self.path[0]]
         error = wrap(math.atan2(y - self.y, x - self.x) - self.theta)
-        turn = max(-MAX_TURN, min(MAX_TURN, 2.2 * error))
+        turn = _clamped(2.2 * error, MAX_TURN)
         # Turn on the spot first, and brake in time for the next corner.
         ahead = max(0.0, math.cos(error)) ** 6
         brake = math.sqrt(2 * ACCELERATION * 0.7 * max(0.02, math.dist((x, y), (self.x, self.y)) - 0.1))
@@ -134,22 +147,29 @@ class Robot:
 
     def _move(self, dt: float) -> None:
         heading = self.theta + self.turn * dt / 2
+        if self.doing is Doing.DRIVEN and self._is_wall_ahead(heading, dt):
+            self.speed = 0.0
         self.x += self.speed * math.cos(heading) * dt
         self.y += self.speed * math.sin(heading) * dt
         self.theta = wrap(self.theta + self.turn * dt)
-        self.odometer += self.speed * dt
+        self.odometer += abs(self.speed) * dt
         side = self.turn * WHEEL_BASE / 2
         self.wheels = (
             self.wheels[0] + (self.speed - side) / WHEEL_RADIUS * dt,
             self.wheels[1] + (self.speed + side) / WHEEL_RADIUS * dt,
         )
 
+    def _is_wall_ahead(self, heading: float, dt: float) -> bool:
+        """Its own ways keep clear of walls; a driver's need not."""
+        ahead = (self.x + self.speed * math.cos(heading) * dt, self.y + self.speed * math.sin(heading) * dt)
+        return plan.clearance(ahead) <= plan.ROBOT_RADIUS
+
     def _use_energy(self, dt: float) -> None:
         if self.doing is Doing.CHARGING:
             self.battery = min(100.0, self.battery + CHARGE * dt)
         else:
-            self.battery = max(0.0, self.battery - (IDLE_DRAIN + DRIVE_DRAIN * self.speed) * dt)
-        goal = 30.0 + 25.0 * self.speed
+            self.battery = max(0.0, self.battery - (IDLE_DRAIN + DRIVE_DRAIN * abs(self.speed)) * dt)
+        goal = 30.0 + 25.0 * abs(self.speed)
         self.motor_temperature += (goal - self.motor_temperature) * min(1.0, dt / 40.0)
 
 
@@ -158,5 +178,9 @@ def wrap(angle: float) -> float:
     return (angle + math.pi) % math.tau - math.pi
 
 
+def _clamped(value: float, most: float) -> float:
+    return max(-most, min(most, value))
+
+
 def _towards(value: float, goal: float, most: float) -> float:
-    return value + max(-most, min(most, goal - value))
+    return value + _clamped(goal - value, most)

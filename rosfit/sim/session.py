@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from random import Random
 from typing import Any
@@ -15,6 +15,7 @@ from rosfit.sim import camera, payloads
 from rosfit.sim.events import Event, Link, Publish
 from rosfit.sim.faults import Fault, FaultDice
 from rosfit.sim.model import BATTERY_LOW, Robot
+from rosfit.sim.remote import Remote
 
 HEARTBEAT_S = 5.0
 LOG_MEAN_S = 8.0
@@ -53,18 +54,22 @@ class Scene(msgspec.Struct, frozen=True):
         }
 
 
-def fleet_events(scene: Scene) -> Iterator[Event]:
-    """Events of all robots in order of time; without end."""
-    lives = [Life(scene, number, name).events() for number, name in enumerate(scene.device_ids())]
+NOBODY: Mapping[str, Remote] = {}
+
+
+def fleet_events(scene: Scene, remotes: Mapping[str, Remote] = NOBODY) -> Iterator[Event]:
+    """Events of all robots in order of time; without end. Whom a remote drives is where it was driven."""
+    lives = [Life(scene, number, name, remotes.get(name)).events() for number, name in enumerate(scene.device_ids())]
     return heapq.merge(*lives, key=lambda event: event.at)
 
 
 class Life:
     """One robot: a clock, a schedule of what is due, and the faults that it has now."""
 
-    def __init__(self, scene: Scene, number: int, device_id: str) -> None:
+    def __init__(self, scene: Scene, number: int, device_id: str, remote: Remote | None) -> None:
         self._scene = scene
         self._robot = Robot.spawn(device_id, scene.seed)
+        self._remote = remote
         self._dice = FaultDice(scene.seed, device_id)
         self._rng = Random(f"{scene.seed}/{device_id}/schedule")  # noqa: S311 - it has to be repeatable
         self._starts_at = number / CONNECTS_HZ
@@ -83,6 +88,8 @@ class Life:
         self._plan_first()
         while True:
             at, order, name = heapq.heappop(self._schedule)
+            if self._remote is not None:
+                self._robot.obey(self._remote.wanted())
             self._robot.step(at - self._clock)
             self._clock = at
             if name in self._periods:

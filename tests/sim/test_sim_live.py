@@ -103,6 +103,34 @@ async def test_a_command_is_answered_at_once(broker):
     assert [(one["command_id"], one["status"]) for one in said] == [("cmd_ping", "succeeded"), ("cmd_dock", "rejected")]
 
 
+async def test_a_robot_is_driven_and_stopped(broker):
+    """What is no velocity is passed over."""
+    options = Options(robots=1, rate=20)
+    summary = Summary(1)
+    speeds = lambda: [  # noqa: E731
+        json.loads(envelope.decode(one.payload, None, LIMITS).payload)["twist"]["twist"]["linear"]["x"]
+        for one in heard
+        if str(one.topic).endswith("telemetry/odom")
+    ]
+    async with listening(broker) as heard, aiomqtt.Client("127.0.0.1", broker.port) as cloud:
+        task = asyncio.create_task(run_fleet(await accounts_of(options), options, broker.url, summary=summary))
+        await eventually(speeds)
+
+        async def say(row: str, payload: object) -> None:
+            message = envelope.encode(payload, type="command", device_id="sim-001")
+            await cloud.publish(topics.device_topic("sim-001", row), message)
+
+        async with asyncio.timeout(15):
+            while speeds()[-1] > -0.1:
+                await say("cmd/cmd_vel", {"linear": {}})
+                await say("cmd/cmd_vel", {"linear": {"x": -0.2}, "angular": {"z": 0.0}})
+                await asyncio.sleep(0.05)  # as often as the page says where its stick is
+        ids = {"command_id": "cmd_1", "correlation_id": "1"}
+        await say("cmd/request", ids | {"command": "emergency_stop"})
+        await eventually(lambda: speeds()[-1] == 0)
+        task.cancel()
+
+
 async def test_a_desired_configuration_is_taken_over(broker):
     """What is no such document is passed over."""
     options = Options(robots=1, duration_s=3)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rosfit.sim import model, plan
+from rosfit.sim import model, plan, remote
 from rosfit.sim.model import Doing, Robot
 
 seeds = st.integers(min_value=0, max_value=2**32)
@@ -43,6 +43,41 @@ def test_robot_moves_smoothly_and_never_touches_a_wall(seed, dt):
         assert plan.clearance((robot.x, robot.y)) > plan.ROBOT_RADIUS
         assert -math.pi <= robot.theta <= math.pi
         assert 0.0 <= robot.battery <= 100.0
+
+
+@given(seed=seeds, velocities=st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=1, max_size=20))
+@settings(max_examples=40, deadline=None)
+def test_a_driven_robot_keeps_its_limits_and_out_of_walls_and_finds_back(seed, velocities):
+    robot = Robot.spawn("sim-001", seed)
+    for velocity in velocities:
+        robot.obey(velocity)
+        for _ in range(30):
+            robot.step(0.1)
+            assert abs(robot.speed) <= model.MAX_SPEED + 1e-9
+            assert plan.clearance((robot.x, robot.y)) > plan.ROBOT_RADIUS
+    robot.obey(None)
+    robot.battery = 90.0
+    for _ in range(3_000):
+        robot.obey(None)
+        robot.step(0.1)
+        if robot.path:
+            break
+    assert robot.doing is Doing.DRIVING
+
+
+def test_a_driver_who_lets_go_keeps_the_robot_for_a_while_and_a_stop_for_longer():
+    now = [0.0]
+    one = remote.Remote(clock=lambda: now[0])
+    said = []
+    one.drive((0.5, 0.1))
+    for now[0] in (0.4, 0.6, 9.9, 10.1):
+        said.append(one.wanted())
+    assert said == [(0.5, 0.1), remote.STILL, remote.STILL, None]
+    one.drive((0.5, 0.1))
+    one.stop()
+    assert one.wanted() == remote.STILL
+    one.resume()
+    assert one.wanted() is None
 
 
 @given(seed=seeds)

@@ -29,7 +29,8 @@ told("snapshot", ({ now, device }) => {
   refresh();
 });
 
-// The first snapshot may have come before this script.
+// The first snapshot may have come before this script; what it said stands in the head.
+commands.setStatus(byId("head-status").querySelector(".status").dataset.status);
 refresh();
 
 told("changes", (changes) => commands.setStatus(changes.at(-1).status));
