@@ -15,9 +15,9 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
 from rosfit import __version__
+from rosfit.api.access import MERGE_PATCH
 from rosfit.api.errors import PROBLEM
 from rosfit.api.routes import routes
-from rosfit.api.shadow import MERGE_PATCH
 from rosfit.protocol.envelope import JSON, MSGPACK
 
 INJECTED = ("work", "edge")

@@ -9,7 +9,7 @@ from litestar import Controller, Request, Response, delete, get, patch, post, pu
 from litestar.params import Parameter
 
 from rosfit.accounts.rights import Right
-from rosfit.api.access import actor_of, record
+from rosfit.api.access import MERGE_PATCH, actor_of, record
 from rosfit.api.edge import Edge
 from rosfit.api.parameters import DEFAULT_LIMIT, Cursor, Limit
 from rosfit.api.responses import WireResponse
@@ -26,8 +26,6 @@ READ = {"right": Right.DEVICES_READ}
 WRITE = {"right": Right.SHADOW_WRITE}
 
 CONDITIONAL = {"conditional": True}
-
-MERGE_PATCH = "application/merge-patch+json"
 
 Name = Annotated[str, Parameter(query="name", description="a named shadow")]
 Reason = Annotated[str, msgspec.Meta(max_length=1000)]

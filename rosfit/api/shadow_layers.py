@@ -10,10 +10,10 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import Parameter
 
 from rosfit.accounts.rights import Right
-from rosfit.api.access import actor_of, record
+from rosfit.api.access import MERGE_PATCH, actor_of, record
 from rosfit.api.edge import Connection, edge_of
 from rosfit.api.responses import WireResponse
-from rosfit.api.shadow import CONDITIONAL, MERGE_PATCH, Reason, check_tags
+from rosfit.api.shadow import CONDITIONAL, Reason, check_tags
 from rosfit.fleet import groups
 from rosfit.fleet.models import Group
 from rosfit.kernel.errors import BadRequestError

@@ -112,6 +112,15 @@ def test_another_content_type_is_415(admin, type_):
     assert_problem(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
+def test_a_merge_patch_is_taken_only_where_it_is_merged(admin, device_id):
+    """A device's metadata are replaced, so that a null in them would not delete."""
+    merge = {"Content-Type": "application/merge-patch+json"}
+    body = b'{"metadata": {"a": null}}'
+    assert_problem(admin.patch(f"/devices/{device_id}", content=body, headers=merge), 415)
+    assert_problem(admin.put(f"/shadow/{device_id}/desired", content=b'{"state": {}}', headers=merge), 415)
+    assert admin.patch(f"/shadow/{device_id}/desired", content=b"{}", headers=merge).status_code == 200
+
+
 @pytest.mark.parametrize("type_", ["application/json; charset=utf-8", "application/json", "APPLICATION/JSON"])
 def test_json_by_any_spelling_is_taken(admin, new_id, type_):
     body = f'{{"device_id":"{new_id()}"}}'.encode()
