@@ -31,9 +31,19 @@ class ErrorFragment(Page):
     code: str
 
 
+@dataclass(frozen=True)
+class SignedOutFragment(Page):
+    template: ClassVar[str] = "signed_out.html"
+
+
+def _is_editing(request: Request[Any, Any, Any]) -> bool:
+    """In an editor of desired values, where leaving the page would lose what was typed."""
+    return request.method == "POST" and request.headers.get("hx-target", "").endswith("#shadow-editor")
+
+
 def error_page(request: Request[Any, Any, Any], error: RosfitError) -> Response[Any]:
     if isinstance(error, SignInNeededError):
-        return sign_in_answer(request, error)
+        return render(SignedOutFragment(), status=401) if _is_editing(request) else sign_in_answer(request, error)
     if "hx-request" in request.headers:
         return render(ErrorFragment(error.title, error.detail, error.code), status=error.status)
     if "text/html" not in request.headers.get("accept", ""):

@@ -40,6 +40,7 @@ WRITE: dict[str, Any] = {"right": Right.LAYERS_WRITE}
 # What a row of the list says of the values; the rest is behind it.
 VALUES_SHOWN = 4
 NO_EFFECT = Effect(0, 0, [], [])
+NOBODY = Looked(0, 0, [])
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,9 @@ async def show_refusals(
     request: AnyRequest, layer: FromPath[str], work: NamedDependency[Work], actor: NamedDependency[Actor]
 ) -> Template:
     """Whom the values do not reach, and why; asked for by the page, since a look at a whole fleet takes its time."""
-    name = name_of(request)
-    return render(RefusalsFragment(await refusals(work, await _group(work, actor, layer), name, actor.reach), name))
+    group, name = await _group(work, actor, layer), name_of(request)
+    has_values = (await layers.get(work, group, name)).version > 0
+    return render(RefusalsFragment(await refusals(work, group, name, actor.reach) if has_values else NOBODY, name))
 
 
 @get("/layers/{layer:str}/edit", opt=WRITE)

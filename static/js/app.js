@@ -72,7 +72,8 @@ const note = document.getElementById("offline-note");
 let noteTimer = 0;
 
 document.addEventListener("htmx:sse:error", (event) => {
-  if (event.detail.status === 401) location.reload();
+  // To sign-in, unless that would lose what is being typed: the form says so when it is sent.
+  if (event.detail.status === 401 && !document.querySelector("form[data-keep]")) location.reload();
   // A moment without a connection happens with every restart and is nobody's business.
   noteTimer ||= setTimeout(() => (note.hidden = false), 3000);
 });

@@ -407,8 +407,9 @@ async def test_pages_about_access_fit_their_screen(
     await page.get_by_role("button", name="New credential").click()
     await expect(page.locator("#token")).to_be_visible()
     await fits()
+    about_values = ("layers", "schemas", "schemas/gateway/edit")
     lists = ("people", "people/new", "keys", "groups", "enrolment", "audit", f"robots/{device_id}/credentials")
-    for path in lists:
+    for path in (*lists, *about_values):
         await page.goto(f"{place.base}/{path}")
         await fits()
     assert complaints.lines == []

@@ -135,6 +135,18 @@ async def test_an_edit_is_looked_at_and_then_saved(site: Site, desired: dict[str
         assert [entry.target for entry in (await log.find(work, {"action": "shadow"}, None, 5)).items] == ["bot"]
 
 
+async def test_who_was_signed_out_meanwhile_keeps_what_was_typed(site: Site, desired: dict[str, Any]) -> None:
+    site.client.cookies.clear()
+    form = {"do": "preview", "base": "{}", "draft": "{}"}
+    answer = await site.client.post(
+        "/robots/bot/shadow/edit", data=form, headers=HTMX | {"HX-Target": "section#shadow-editor"}
+    )
+    assert (answer.status_code, "HX-Redirect" in answer.headers) == (401, False)
+    assert "You are signed out" in answer.text
+    answer = await site.client.post("/robots/bot/shadow/edit", data=form, headers=HTMX)
+    assert answer.headers["HX-Redirect"].startswith("/sign-in")
+
+
 async def test_only_what_was_looked_at_is_saved(site: Site, desired: dict[str, Any]) -> None:
     typed = {"leaf:/nav/speed": "1.5", "previewed": msgspec.json.encode(desired | {"lidar": False}).decode()}
     assert "1 change Key" in shown(await edit(site, "save", desired, desired, **typed))
