@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import psycopg
 import pytest
 import redis
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from tests.e2e.site import Site
 from tests.load.plan import Result
@@ -52,6 +56,31 @@ async def test_qos_1_waits_for_postgres(site, seconds):
     result = await publish_during(site, lambda: site.keep_down("postgres", seconds), rate=1_000)
     assert result.complete
     assert_each_stored_once(site, result)
+
+
+@pytest.mark.full
+async def test_who_is_limited_to_some_devices_sees_no_others_while_postgres_stands_still(site):
+    """Which devices those are, nobody can tell just now: neither the URL nor `auth` signs in."""
+    limited = await asyncio.to_thread(site.server.user, "viewer", only_tags=["mine"])
+    url = site.server.websocket_url
+    # Who that is has just been looked up, so that it is known without PostgreSQL.
+    assert await asyncio.to_thread(limited.got, "/devices") == {"items": [], "next_cursor": None}
+    with site.frozen("postgres"):
+        async with connect(url) as first, connect(f"{url}?token={limited.token}") as second:
+            await first.send(json.dumps({"type": "auth", "data": {"token": limited.token}}))
+            for socket in (first, second):
+                await socket.send(json.dumps({"type": "subscribe", "channel": "telemetry:*"}))
+            for socket in (first, second):
+                assert {message["type"] for message in await told_until_closed(socket)} == {"error"}
+
+
+async def told_until_closed(socket: ClientConnection) -> list[Any]:
+    told = []
+    with suppress(ConnectionClosed):
+        async with asyncio.timeout(30):
+            while True:
+                told.append(json.loads(await socket.recv()))
+    return told
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])

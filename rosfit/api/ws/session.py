@@ -88,9 +88,9 @@ class Session:
         """Raises UnauthenticatedError."""
         if not isinstance(token, str):
             raise UnauthenticatedError("auth takes data.token, an access token")
-        self._token, self._actor = token, await self._edge.identities.identify(token)
-        await self._look_around()
-        actor = self._actor
+        actor = await self._edge.identities.identify(token)
+        visible = await self._devices_of(actor)
+        self._token, self._actor, self._visible = token, actor, visible
         data = {"status": "authenticated", "user_id": actor.id, "role": actor.role}
         self._answer("auth_result", data, request_id=request_id)
 
@@ -112,16 +112,15 @@ class Session:
         if self._token is not None and (self.seconds_left() or 1) > 0:
             token = self._token
             actor = await self._edge.identities.identify(token)
+            visible = await self._devices_of(actor)
             if token == self._token:  # else a new one has come meanwhile
-                self._actor = actor
-                await self._look_around()
+                self._actor, self._visible = actor, visible
 
-    async def _look_around(self) -> None:
-        if self._actor is None or self._actor.reach.is_everything:
-            self._visible = None
-            return
+    async def _devices_of(self, actor: Actor) -> frozenset[str] | None:
+        if actor.reach.is_everything:
+            return None
         async with self._edge.open_work() as work:
-            self._visible = await fleet.within_reach(work, self._actor.reach)
+            return await fleet.within_reach(work, actor.reach)
 
     def _push(self, event: Event) -> None:
         # An update's key is its deployment, and its name the device, or the deployment again where it is about that.
