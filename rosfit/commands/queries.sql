@@ -152,7 +152,7 @@ WHERE status = 'queued' AND task_id IN (
         FROM tasks q
         WHERE q.status = 'queued'
           AND (q.robot_id IS NULL
-               OR EXISTS (SELECT FROM devices d WHERE d.device_id = q.robot_id AND d.status = 'online')
+               OR EXISTS (SELECT FROM devices d WHERE d.device_id = q.robot_id AND d.status IN ('online', 'decommissioned'))
               AND NOT EXISTS (SELECT FROM tasks r WHERE r.robot_id = q.robot_id AND r.status = 'running'))
     ) AS placed WHERE place <= %(each)s)
 ORDER BY priority DESC, position

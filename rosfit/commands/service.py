@@ -64,9 +64,14 @@ async def send(
     return Accepted(command_id, correlation_id, "pending")
 
 
-def _check_device(device_id: str, status: str, queue: bool) -> None:
+def check_in_service(device_id: str, status: str | None) -> None:
+    """Raises DeviceNotCommandableError."""
     if status == "decommissioned":
         raise DeviceNotCommandableError(f"{device_id} is decommissioned")
+
+
+def _check_device(device_id: str, status: str, queue: bool) -> None:
+    check_in_service(device_id, status)
     if status not in REACHABLE and not queue:
         raise DeviceOfflineError(f"{device_id} is {status}; send it with queue: true to have it wait")
 

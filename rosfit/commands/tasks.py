@@ -92,8 +92,11 @@ async def create(work: Work, new: NewTask, created_by: str) -> QueuedTask:
         raise InvalidError(errors=(FieldError("robot_id", "give either robot_id or group"),))
     service.check_size("parameters", new.parameters)
     group_id = None
-    if new.robot_id is not None and not await fleet.statuses(work.connection, [new.robot_id]):
-        raise not_found(new.robot_id)
+    if new.robot_id is not None:
+        status = (await fleet.statuses(work.connection, [new.robot_id])).get(new.robot_id)
+        if status is None:
+            raise not_found(new.robot_id)
+        service.check_in_service(new.robot_id, status)
     if new.group is not None:
         group_id = (await groups.get(work, new.group)).group_id
     task_id = new_id("tsk")
@@ -192,6 +195,8 @@ async def _free_robot(work: Work, task: Waiting, busy: set[str]) -> str | None:
     else:
         raise GroupNotFoundError("The group of the task was deleted")
     statuses = await fleet.statuses(work.connection, candidates)
+    if task.robot_id is not None:
+        service.check_in_service(task.robot_id, statuses.get(task.robot_id))
     free = (one for one in candidates if one not in busy and statuses.get(one) == "online")
     return next(free, None)
 

@@ -120,3 +120,13 @@ def test_a_long_queue_for_one_robot_does_not_hide_the_others(server: RunningServ
             create(server, "wait", robot_id="k-9", priority=1)
         create(server, "go", robot_id="k-10")
         assert robot.asked()["command"] == "go"
+
+
+def test_a_decommissioned_robot_has_no_tasks(server: RunningServer) -> None:
+    server.admin.device("k-11")
+    waiting = create(server, "x", robot_id="k-11")
+    assert server.admin.delete("/devices/k-11").status_code == 204
+    until(lambda: status_of(server, waiting) == "failed")
+    assert server.admin.got(f"/tasks/{waiting}")["error"]["code"] == "DEVICE_DECOMMISSIONED"
+    answer = server.admin.post("/tasks", json={"task_type": "x", "robot_id": "k-11"})
+    assert (answer.status_code, answer.json()["code"]) == (409, "DEVICE_DECOMMISSIONED")
