@@ -29,6 +29,7 @@ SILENCE_EVERY_S = 1.0
 # A database that takes so long over what was heard stands still; nobody is judged by what it last had.
 STALL_S = 1.0
 HOUSEKEEPING_EVERY_S = 3600.0
+EXPIRY_MARGIN_S = 0.2
 
 Elected = Callable[[], AbstractAsyncContextManager[Awaitable[None]]]
 
@@ -118,8 +119,26 @@ class Periodic:
 
     async def keep_broker_synced(self, changes: AsyncIterator[None]) -> None:
         """Whoever changed a credential (a command beside us, the end of its time), the broker must know."""
-        async for _ in changes:
-            await _try(self.sync_broker)
+        changed = asyncio.ensure_future(anext(changes))
+        try:
+            while True:
+                await asyncio.wait({changed}, timeout=await self._until_expiry_s())
+                if changed.done():
+                    await changed
+                    changed = asyncio.ensure_future(anext(changes))
+                await _try(self.sync_broker)
+        finally:
+            changed.cancel()
+
+    async def _until_expiry_s(self) -> float | None:
+        """Until the next credential runs out; None if none does, or if nobody can tell just now."""
+        try:
+            async with self._open_work() as work:
+                at = await fleet.next_expiry(work)
+        except UnavailableError:
+            return None
+        # By the database's clock, which may be behind ours.
+        return None if at is None else max(EXPIRY_MARGIN_S, (at - now()).total_seconds() + EXPIRY_MARGIN_S)
 
     async def sync_broker(self) -> None:
         if self._access is not None:

@@ -207,6 +207,11 @@ async def issue_credential(
     return await credentials.issue(work, device_id, credentials.Wanted(scopes=list(scopes), ttl=ttl), hash_token)
 
 
+async def next_expiry(work: Work) -> datetime | None:
+    """When the next credential runs out."""
+    return await repository.next_expiry(work.connection)
+
+
 async def sync_broker(work: Work, access: BrokerAccess) -> None:
     """Make the broker know exactly the devices that hold a valid credential or certificate."""
 

@@ -70,14 +70,15 @@ def test_without_an_overlap_the_older_credentials_end_at_once(admin: Client, doo
     assert not is_refused(doors.by_password(new["username"], new["token"]))
 
 
-def test_credential_that_has_run_out_opens_nothing(
-    admin: Client, server: RunningServer, doors: Doors, device_id: str
+def test_credential_that_has_run_out_opens_nothing_and_ends_its_session(
+    admin: Client, doors: Doors, device_id: str
 ) -> None:
-    """One second of life; the next change of any credential, or half a minute, tells the broker."""
-    issued = admin.made(f"/devices/{device_id}/credentials", {"ttl_hours": 1 / 3600})
+    """Nothing else tells the broker in the meantime."""
+    issued = admin.made(f"/devices/{device_id}/credentials", {"ttl_hours": 2 / 3600})
     ends = datetime.fromisoformat(issued["expires_at"])
-    until(lambda: datetime.now(UTC) > ends)
-    admin.device_token(admin.device(f"{device_id}-x")["device_id"])
+    with doors.by_password(issued["username"], issued["token"]) as session:
+        until(lambda: datetime.now(UTC) > ends)
+        assert session.lost.wait(DISCONNECTED_WITHIN_S)
     assert is_refused(doors.by_password(issued["username"], issued["token"]))
 
 
