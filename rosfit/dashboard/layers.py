@@ -18,16 +18,17 @@ from rosfit.accounts.rights import Right
 from rosfit.dashboard.access import AnyRequest, record
 from rosfit.dashboard.forms import see_other
 from rosfit.dashboard.rendering import Page, Shell, render, shell_for
+from rosfit.dashboard.schema_form import Hints, hints_of
 from rosfit.dashboard.shadow import Places, name_of
 from rosfit.dashboard.shadow_editor import EditorFragment, in_conflict, previewed, refused, shown, take_step
-from rosfit.dashboard.shadow_form import Editor, Effect, Sampled
+from rosfit.dashboard.shadow_form import NO_HINTS, Editor, Effect, Sampled
 from rosfit.dashboard.shadow_rows import Side, authors, changed, digest_of, label_of, side
 from rosfit.fleet import groups
 from rosfit.fleet.models import Group
 from rosfit.kernel.clock import format_time, now
 from rosfit.kernel.errors import RosfitError
 from rosfit.kernel.work import Work
-from rosfit.shadow import layers
+from rosfit.shadow import layers, schemas
 from rosfit.shadow.changes import get_at, leaves, patch_between
 from rosfit.shadow.delta import same
 from rosfit.shadow.layers import FLEET, LayerChange, LayerDocument
@@ -159,7 +160,8 @@ async def show_layer_editor(
 ) -> Template:
     group = await _group(work, actor, layer)
     found = await layers.get(work, group, name_of(request))
-    editor = Editor(layer, found.name, found.desired, found.desired, effect=NO_EFFECT)
+    hints = await _hints(work, group, found.name)
+    editor = Editor(layer, found.name, found.desired, found.desired, effect=NO_EFFECT, hints=hints)
     return await _answer(request, work, actor, group, shown(_with_priority(editor, group, str(found.priority))))
 
 
@@ -170,11 +172,20 @@ async def edit_layer(
     """One step; every step answers with the whole editor, so that nothing typed is lost."""
     group = await _group(work, actor, layer)
     typed = {name: str(value) for name, value in (await request.form()).items()}
-    taken = take_step(layer, name_of(request), typed)
+    name = name_of(request)
+    taken = take_step(layer, name, typed, await _hints(work, group, name))
     editor = _with_priority(replace(taken.editor, effect=NO_EFFECT), group, typed.get("priority", "0").strip())
     if taken.judged:
         return await _judge(request, work, actor, group, editor, typed, taken.step)
     return await _answer(request, work, actor, group, editor, status=422 if taken.wrong else 200)
+
+
+async def _hints(work: Work, group: Group | None, name: str) -> Hints:
+    """A group's own schema; its robots may have others, too, and the preview looks at all of them."""
+    if group is None:
+        return NO_HINTS
+    target = schemas.Target(group.group_id, group.group_id, group.name)
+    return hints_of([(await schemas.get(work, target, name)).schema])
 
 
 def _with_priority(editor: Editor, group: Group | None, text: str) -> Editor:

@@ -9,6 +9,7 @@ from rosfit.dashboard.schema_form import Hint, hints_of
 from rosfit.dashboard.shadow_form import Field, Group, members_of, read_fields
 from rosfit.shadow import schemas
 from tests.dashboard.conftest import Site
+from tests.dashboard.test_layer_pages import make_group
 from tests.dashboard.test_pages import add_robot
 from tests.dashboard.test_shadow_pages import desire, look, shown
 
@@ -60,6 +61,17 @@ def test_only_what_was_typed_becomes_desired() -> None:
     assert read_fields({}, typed, HINTS) == ({"nav": {"speed": 1.5, "mode": 3}}, {})
     assert read_fields({"nav": 5}, typed, HINTS) == ({"nav": 5}, {})
     assert read_fields({}, {"leaf:/nav/speed": "brisk"}, HINTS)[1] == {"/nav/speed": "Write a number such as 0.5"}
+
+
+async def test_the_editor_of_a_groups_values_shows_its_schema(site: Site) -> None:
+    await site.sign_in_as("engineer")
+    place = await make_group(site, "hall")
+    async with site.edge.open_work() as work:
+        await schemas.put(work, await schemas.find_target(work, "hall"), "default", SCHEMA, "usr_x")
+    page = shown(await site.client.get(f"/layers/{place}/edit"))
+    assert "speed number At least 0, at most 2, the robot's default is 1" in page
+    form = {"do": "preview", "view": "form", "base": "{}", "draft": "{}", "leaf:/nav/mode": '"fast"'}
+    assert 'nav.mode – "fast"' in shown(await site.client.post(f"/layers/{place}/edit", data=form))
 
 
 async def test_the_editor_shows_the_schema_and_says_what_does_not_fit(site: Site) -> None:
