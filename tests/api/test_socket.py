@@ -199,6 +199,7 @@ CHANNELS = [
     "", "telemetry", "telemetry:", "telemetry::", "telemetry:ghost", "telemetry:*:", "weather:*", "status:ghost",
     "status:*:x", "params:*", "logs:*", "alerts:bot", "telemetry:-x", "telemetry:" + "a" * 65, "*", "status:\n",
     "ü:*", "TELEMETRY:*", "a" * 10_000, "telemetry:*:" + "a" * 513,
+    "hooks:*", "access:*", "teleop:*",
 ]  # fmt: skip
 
 

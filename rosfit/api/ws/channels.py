@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import get_args
 
 import msgspec
 
 from rosfit.accounts.rights import Right
 from rosfit.kernel.errors import RosfitError
-from rosfit.kernel.feed import ANY, Event, Kind
+from rosfit.kernel.feed import ANY, Event
 from rosfit.kernel.ids import is_device_id
 from rosfit.protocol.topics import STREAM_LENGTH_LIMIT
 
-_KINDS: tuple[str, ...] = get_args(Kind)
-
-RIGHT_FOR: dict[str, Right] = dict.fromkeys(_KINDS, Right.DEVICES_READ) | {
+# The kinds of the contract, one by one: webhooks, ended credentials and what else the feed tells are for no socket.
+RIGHT_FOR: dict[str, Right] = {
     "telemetry": Right.TELEMETRY_READ,
+    "status": Right.DEVICES_READ,
+    "shadow": Right.DEVICES_READ,
+    "commands": Right.DEVICES_READ,
+    "params": Right.DEVICES_READ,
+    "ota": Right.DEVICES_READ,
+    "alerts": Right.DEVICES_READ,
     "logs": Right.TELEMETRY_READ,
 }
 
@@ -52,8 +56,8 @@ def parse_channel(text: str) -> Channel:
     """Raises InvalidChannelError with what is expected."""
     kind, _, rest = text.partition(":")
     key, separator, name = rest.partition(":")
-    if kind not in _KINDS:
-        raise InvalidChannelError(f"{text[:100]!r} begins with none of {', '.join(_KINDS)}")
+    if kind not in RIGHT_FOR:
+        raise InvalidChannelError(f"{text[:100]!r} begins with none of {', '.join(RIGHT_FOR)}")
     wildcard_ok = kind not in _NO_WILDCARD
     key_ok = (key == ANY and wildcard_ok) or (kind != "alerts" and is_device_id(key))
     name_ok = not separator or (kind == "telemetry" and 0 < len(name) <= STREAM_LENGTH_LIMIT)
