@@ -18,7 +18,7 @@ from psycopg import sql
 from rosfit.fleet import groups
 from rosfit.fleet import repository as fleet
 from rosfit.fleet.models import Group
-from rosfit.fleet.query import EVERYTHING, Condition, all_of, asks_shadows
+from rosfit.fleet.query import EVERYTHING, Condition, QueryError, all_of, asks_shadows
 from rosfit.kernel.clock import WireTime, format_time, now
 from rosfit.kernel.errors import FieldError, InvalidError, UnavailableError
 from rosfit.kernel.work import Work
@@ -303,7 +303,11 @@ class Refresher:
             async with self._open_work() as work:
                 if not await layer_rows.may_look(work.connection):
                     return
-                await _look(work, layer.group_id, layer.name)
+                try:
+                    await _look(work, layer.group_id, layer.name)
+                except QueryError as error:
+                    # One group that cannot be understood must not keep the others from their values.
+                    log.warning("layer_waits", group=layer.group_id, name=layer.name, why=error.detail)
 
     async def refresh_batch(self) -> bool:
         """False when nothing is left."""
