@@ -17,6 +17,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.enums import ScopeType
 from litestar.exceptions import LitestarException
+from litestar.handlers import HTTPRouteHandler
 from litestar.types import Scope
 
 from rosfit import dashboard
@@ -89,11 +90,17 @@ async def _log_socket_fault(error: Exception, scope: Scope) -> None:
 
 
 def _answer_error(request: Request[Any, Any, Any], raised: Exception) -> Response[Any]:
-    error = to_rosfit_error(raised)
+    error = to_rosfit_error(raised, _body_limit(request))
     wants_page = "text/html" in request.headers.get("accept", "") or "hx-request" in request.headers
     if wants_page and not request.url.path.startswith(BASE):
         return error_page(request, error)
     return problem(request, error)
+
+
+def _body_limit(request: Request[Any, Any, Any]) -> int | None:
+    """None for a path that nobody serves."""
+    handler = request.scope.get("route_handler")
+    return handler.resolve_request_max_body_size() if isinstance(handler, HTTPRouteHandler) else None
 
 
 async def serve(settings: Settings, endpoints: Endpoints, *, demo: bool, stop: asyncio.Event) -> None:

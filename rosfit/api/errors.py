@@ -61,7 +61,6 @@ class TooLargeError(RosfitError):
 
 _BY_STATUS: dict[int, type[RosfitError]] = {
     400: BadRequestError,
-    413: TooLargeError,
     415: UnsupportedMediaTypeError,
 }
 
@@ -70,7 +69,7 @@ _BY_STATUS: dict[int, type[RosfitError]] = {
 _MISSING = re.compile(r"Missing required (?P<kind>\w+) parameter '(?P<field>[^']+)'")
 
 
-def to_rosfit_error(error: Exception) -> RosfitError:
+def to_rosfit_error(error: Exception, body_limit: int | None = None) -> RosfitError:
     """Our own errors as they are; the framework's by their status; anything else is a fault of ours."""
     match error:
         case RosfitError():
@@ -85,6 +84,8 @@ def to_rosfit_error(error: Exception) -> RosfitError:
             return MethodNotAllowedError(error.detail, allow=(error.headers or {}).get("allow", ""))
         case HTTPException() if error.status_code == HTTPStatus.NOT_FOUND:
             return NotFoundError("Nothing is served at this address; check it for a typing error")
+        case HTTPException() if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return TooLargeError(f"A body has at most {body_limit} bytes here")
         case HTTPException() if error.status_code in _BY_STATUS:
             return _BY_STATUS[error.status_code](error.detail)
         case HTTPException() if error.status_code < 500:
@@ -95,7 +96,7 @@ def to_rosfit_error(error: Exception) -> RosfitError:
             return BadRequestError("The body is not UTF-8")
         case ExceptionGroup() if len(error.exceptions) == 1:
             # What a unit of work makes of an error comes back from Litestar in a group of one.
-            return to_rosfit_error(error.exceptions[0])
+            return to_rosfit_error(error.exceptions[0], body_limit)
     log.exception("request_failed", exc_info=error)
     return RosfitError("This is a fault in RosFit; the server's log has it under the request_id")
 
