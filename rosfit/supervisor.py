@@ -133,15 +133,17 @@ class Supervisor:
             self._report(f"Servers ready after {time.monotonic() - began:.1f} s")
 
     async def _stop_all(self) -> None:
-        """Stop in order within the time given. Whoever cancels us meanwhile has to wait for it."""
-        stopping = asyncio.ensure_future(self._stop_in_order())
-        try:
-            await asyncio.shield(stopping)
-        except asyncio.CancelledError:
-            await stopping
-            raise
-        finally:
-            self._held.close()
+        """Stop in order within the time given. Whoever cancels us meanwhile, and be it twice, has to wait for it."""
+        stopping, cancelled = asyncio.ensure_future(self._stop_in_order()), False
+        while not stopping.done():
+            try:
+                await asyncio.wait({stopping})
+            except asyncio.CancelledError:
+                cancelled = True
+        self._held.close()
+        stopping.result()
+        if cancelled:
+            raise asyncio.CancelledError
 
     async def _stop_in_order(self) -> None:
         deadline = time.monotonic() + STOP_WITHIN_S

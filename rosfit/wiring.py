@@ -43,6 +43,7 @@ from rosfit.infra.postgres import (
 )
 from rosfit.infra.publisher import BrokerPublisher
 from rosfit.infra.redis import RedisStore, open_store
+from rosfit.kernel import loops
 from rosfit.kernel.errors import UnavailableError
 from rosfit.kernel.feed import ANY, Feed
 from rosfit.kernel.metrics import Metrics
@@ -70,8 +71,6 @@ log = structlog.get_logger(__name__)
 # What the trigger on device_credentials notifies; and how often credentials are looked at for having run out.
 CREDENTIALS_CHANGED = "rosfit_credentials"
 CREDENTIALS_EVERY_S = 30.0
-
-CANCEL_AGAIN_S = 0.5
 
 # What is notified when a command came or a device is back; and how often times that run out are looked at.
 COMMANDS_CHANGED = "rosfit_commands"
@@ -144,7 +143,7 @@ async def wire(settings: Settings, endpoints: Endpoints) -> AsyncIterator[Wired]
         try:
             yield Wired(parts.edge, tasks)
         finally:
-            await _end(tasks)
+            await loops.end(tasks)
             await parts.finish()
 
 
@@ -160,23 +159,6 @@ async def _record_update_notice(work: Work, action: str, deployment_id: str, tol
     """What a deployment did by itself goes into the audit log like what people do."""
     log.warning("deployment_notice", action=action, deployment_id=deployment_id, **told)
     await audit.record(work, "rosfit", action, deployment_id, after=told)
-
-
-async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel until all have ended: one that is just handling a lost server can lose the cancellation with it.
-
-    Whoever cancels us meanwhile has to wait for it: a task that stays behind would keep the process from ending.
-    """
-    left, cancelled = set(tasks), False
-    while left:
-        for task in left:
-            task.cancel()
-        try:
-            _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
-        except asyncio.CancelledError:
-            cancelled = True
-    if cancelled:
-        raise asyncio.CancelledError
 
 
 class _Parts:
@@ -381,11 +363,10 @@ class _Parts:
     async def _run_slot(self, slot: int) -> None:
         filters = [INGEST_FILTER, *self._layouts.filters()]
         session = IngestSession(self._endpoints.mqtt_url, slot, self._settings.ingest_slots, filters)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(session.run())
-            tasks.create_task(self._ingest.run(session, slot))
-            if slot == 0:
-                tasks.create_task(self._periodic.watch_silence(session.connected_for_s))
+        steps = [session.run(), self._ingest.run(session, slot)]
+        if slot == 0:
+            steps.append(self._periodic.watch_silence(session.connected_for_s))
+        await loops.run_together(*steps)
 
     async def finish(self) -> None:
         """The last vitals, so that ages are right after a restart."""

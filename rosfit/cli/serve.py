@@ -11,6 +11,7 @@ import uvloop
 from rosfit.cli.options import with_server_settings
 from rosfit.infra.embedded.ports import check_port_free, resolve
 from rosfit.infra.tls import check_exposure
+from rosfit.kernel.loops import end
 from rosfit.settings import Settings
 from rosfit.supervisor import Supervisor
 
@@ -39,8 +40,7 @@ async def _run(settings: Settings, demo: bool) -> None:
         asked.cancel()
         if not work.done() and serving.is_set():
             await asyncio.wait({work}, timeout=DRAIN_S)
-        if not work.done():
-            work.cancel()
+        await end({work})
         with contextlib.suppress(asyncio.CancelledError):
             await work
 

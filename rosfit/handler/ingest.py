@@ -19,6 +19,7 @@ from rosfit.handler.pending import Pending
 from rosfit.handler.writer import Attempt, Handlers, Outcome, Writer
 from rosfit.kernel.errors import InvalidError, UnavailableError
 from rosfit.kernel.feed import Feed
+from rosfit.kernel.loops import run_together
 from rosfit.kernel.metrics import Metrics
 from rosfit.kernel.ports import MessageSource
 from rosfit.kernel.work import Work
@@ -65,10 +66,8 @@ class Ingest:
     async def run(self, source: MessageSource, slot: int) -> None:
         """Until cancelled. What was not committed stays with the broker. Raises SlotTakenError."""
         pending = Pending()
-        async with asyncio.TaskGroup() as tasks:
-            # At once, and not only when the database answers: `pending` is bounded, the source's inbox is not.
-            tasks.create_task(self._receive(source, pending))
-            tasks.create_task(self._write_all(source, pending, slot))
+        # Received at once, and not only when the database answers: `pending` is bounded, the source's inbox is not.
+        await run_together(self._receive(source, pending), self._write_all(source, pending, slot))
 
     async def replay(self, parsed: Parsed, work: Work) -> Outcome:
         """Take one message again, in the caller's unit of work."""

@@ -7,13 +7,13 @@ takes over; for a slot, with what the broker has queued for it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
 import structlog
 
 from rosfit.kernel.errors import UnavailableError
+from rosfit.kernel.loops import run_together
 
 log = structlog.get_logger(__name__)
 
@@ -29,29 +29,10 @@ async def hold_lease(name: str, lease: Lease, work: Callable[[], Awaitable[None]
         try:
             async with lease() as lost:
                 log.info("lease_taken", lease=name)
-                await _until_lost(work(), lost)
-        except* UnavailableError as errors:
-            log.warning("lease_lost", lease=name, why=str(_first(errors)))
-        except* Exception:
+                await run_together(work(), lost)
+        except UnavailableError as error:
+            log.warning("lease_lost", lease=name, why=error.detail)
+        except Exception:
             # A fault of ours: what is not acknowledged comes again, to this process or to another.
             log.exception("lease_failed", lease=name)
         await asyncio.sleep(RETRY_S)
-
-
-def _first(errors: BaseException) -> BaseException:
-    while isinstance(errors, BaseExceptionGroup):
-        errors = errors.exceptions[0]
-    return errors
-
-
-async def _until_lost(work: Awaitable[None], lost: Awaitable[None]) -> None:
-    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(lost)]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*tasks, return_exceptions=True)

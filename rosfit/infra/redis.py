@@ -20,6 +20,7 @@ from rosfit.infra.request_counter import RequestCounter
 from rosfit.kernel.errors import UnavailableError
 from rosfit.kernel.feed import Event, Feed
 from rosfit.kernel.ids import uuid7
+from rosfit.kernel.loops import run_together
 
 log = structlog.get_logger(__name__)
 
@@ -252,13 +253,10 @@ class ReplicaFeed:
         """Until cancelled, over every loss of the connection."""
         while True:
             try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._listen())
-                    tasks.create_task(self._look_for_others())
-                    tasks.create_task(self._send())
-            except* (RedisError, OSError) as lost:
-                log.debug("replica_feed_lost", why=str(lost.exceptions[0]))
-            except* Exception:
+                await run_together(self._listen(), self._look_for_others(), self._send())
+            except (RedisError, OSError) as lost:
+                log.debug("replica_feed_lost", why=str(lost))
+            except Exception:
                 log.exception("replica_feed_failed")
             self._feed.elsewhere = None
             self._outgoing.clear()

@@ -1,0 +1,47 @@
+"""Loops that are ended together, and one among them that loses its cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from rosfit.kernel.loops import end, run_together
+
+
+async def loses_one(ended: list[str]) -> None:
+    """As a library does that takes a cancellation for a lost connection."""
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(60)
+    try:
+        await asyncio.sleep(60)
+    finally:
+        ended.append("it lost one")
+
+
+async def test_a_lost_cancellation_is_repeated() -> None:
+    ended: list[str] = []
+    together = asyncio.create_task(run_together(loses_one(ended), loses_one(ended)))
+    await asyncio.sleep(0)
+    await end({together})
+    assert ended == ["it lost one"] * 2
+    assert together.cancelled()
+
+
+async def test_the_first_that_fails_ends_the_others_and_is_told() -> None:
+    ended: list[str] = []
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        await run_together(loses_one(ended), fails())
+    assert ended == ["it lost one"]
+
+
+async def test_one_that_ends_ends_the_others() -> None:
+    ended: list[str] = []
+    await run_together(asyncio.sleep(0), loses_one(ended))
+    assert ended == ["it lost one"]
