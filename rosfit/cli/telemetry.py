@@ -41,6 +41,7 @@ def telemetry() -> None:
 @telemetry.command()
 @click.argument("device_id", metavar="ID")
 @click.option("--format", "kind", type=click.Choice(get_args(Format)), default="csv", show_default=True)
+@click.option("--json", "kind", flag_value="jsonl", help="The same as --format jsonl.")
 @click.option("--stream", "streams", multiple=True, help="Only this one; repeatable. Every stream unless told.")
 @click.option("--from", "start", type=Time(), help="First time, inclusive: RFC 3339 or Unix seconds.")
 @click.option("--to", "end", type=Time(), help="Last time, exclusive. Now unless told.")

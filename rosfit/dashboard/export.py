@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, get_args
 
-import msgspec
 from litestar import get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
@@ -23,6 +22,7 @@ from rosfit.fleet.models import Device
 from rosfit.kernel.clock import now
 from rosfit.kernel.errors import BadRequestError
 from rosfit.kernel.work import Work
+from rosfit.protocol.numbers import read_json
 from rosfit.telemetry import export, service
 from rosfit.telemetry.export.rows import FIELD_LIMIT
 from rosfit.telemetry.models import Item
@@ -85,7 +85,7 @@ async def export_file(
 
 def value_paths(item: Item) -> Iterator[str]:
     """The dotted paths of its values; a list is one value."""
-    yield from _paths(msgspec.json.decode(item.payload), "")
+    yield from _paths(read_json(item.payload), "")
 
 
 def _paths(value: Any, prefix: str) -> Iterator[str]:

@@ -55,14 +55,21 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_enrolment_command_works_as_it_stands(browser: httpx.Client, doors: Doors, tmp_path: Path) -> None:
-    form = {"name": secrets.token_hex(4), "device_type": "ros2_robot", "tags": "", "ttl_hours": "1", "max_uses": "1"}
+    """Once; the credential is for its owner alone to read."""
+    form = {"name": secrets.token_hex(4), "device_type": "ros2_robot", "tags": "", "ttl_hours": "1", "max_uses": "2"}
     command = copied(browser.post("/enrolment/new", data=form), "python3 - <<'EOF'")
     stem = f"copied-{secrets.token_hex(4)}"
-    done = run(command.replace("socket.gethostname()", repr(stem)), tmp_path)
+    command = command.replace("socket.gethostname()", repr(stem))
+    done = run(command, tmp_path)
     assert done.returncode == 0, done.stderr
-    credential = json.loads((tmp_path / "rosfit-credential.json").read_text())
+    file = tmp_path / "rosfit-credential.json"
+    assert file.stat().st_mode & 0o777 == 0o600
+    credential = json.loads(file.read_text())
     assert credential["device_id"] == stem
     assert not is_refused(doors.by_password(credential["username"], credential["token"]))
+    again = run(command, tmp_path)
+    assert again.returncode == 1
+    assert f"refused: '{stem}' is registered already" in again.stderr
 
 
 def test_the_enrolment_command_tells_its_token_to_nobody_else(browser: httpx.Client, tmp_path: Path) -> None:

@@ -111,6 +111,18 @@ def test_a_time_without_samples_is_a_file_without_rows(exported, kind):
             assert list(make_reader(io.BytesIO(content)).iter_messages()) == []
 
 
+def test_numbers_that_no_double_holds_are_columns_too(server, admin):
+    with server.robot("huge") as robot:
+        robot.publish("telemetry", b'{"long": 123456789012345678901234567890, "far": 1e400, "fine": 1}')
+        stored(admin, "huge", 1)
+    ask = {"field": ["long", "far", "fine"], "stream": "default"}
+    (row,) = csv.DictReader(io.StringIO(admin.get("/telemetry/huge/export", params={"format": "csv", **ask}).text))
+    assert (row["long"], row["fine"]) == ("123456789012345678901234567890", "1")
+    content = admin.get("/telemetry/huge/export", params={"format": "parquet", **ask}).content
+    (row,) = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
+    assert (row["far"], row["fine"]) == (None, 1.0)
+
+
 def test_from_is_inclusive_and_to_exclusive(exported):
     window = {"from": time_of(10).isoformat(), "to": time_of(12).isoformat()}
     lines = exported(format="jsonl", **window).text.splitlines()

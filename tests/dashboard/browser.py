@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
 from tests.server import ADMIN_EMAIL, RunningServer
@@ -23,6 +24,9 @@ ARGUMENTS = [
     # Otherwise uPlot throws a RangeError.
     "--lang=en-US",
 ]
+
+# Of tests that take the `browser` fixture.
+SHARED_LOOP = pytest.mark.asyncio(loop_scope="module")
 
 DESK = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}

@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+import pytest_asyncio
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -267,15 +268,15 @@ def request_for_bot() -> str:
     return request.public_bytes(serialization.Encoding.PEM).decode()
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def module_browser() -> AsyncIterator[Browser]:
     async with chromium() as browser:
         yield browser
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def browser(module_browser: Browser) -> AsyncIterator[Browser]:
-    """Without a page of an earlier test."""
+    """One for a module, since it is dear to start, and so its tests share a loop; without pages of earlier ones."""
     yield module_browser
     for context in module_browser.contexts:
         await context.close()

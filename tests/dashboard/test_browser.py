@@ -7,7 +7,6 @@ import html
 import json
 import re
 import signal
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,10 +20,10 @@ import pytest
 from PIL import Image
 from playwright.async_api import Browser, Page, expect
 
-from tests.dashboard.browser import DESK, PHONE, Complaints, chromium, new_page, set_up
+from tests.dashboard.browser import DESK, PHONE, SHARED_LOOP, Complaints, chromium, new_page, set_up
 from tests.dashboard.conftest import Running, start
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, SHARED_LOOP]
 
 OWN = {"Sec-Fetch-Site": "same-origin"}
 
@@ -413,26 +412,3 @@ async def test_pages_about_access_fit_their_screen(
         await page.goto(f"{place.base}/{path}")
         await fits()
     assert complaints.lines == []
-
-
-def test_the_command_of_an_enrolment_token_lets_a_robot_in_once(place: Place, tmp_path: Path) -> None:
-    """As it is copied from the page into a shell. The credential is for its owner alone to read."""
-    cookies = {cookie["name"]: cookie["value"] for cookie in place.cookies}
-    form = {"name": "Rack", "device_type": "mqtt_device", "ttl_hours": "1", "max_uses": "5"}
-    made = httpx.post(f"{place.base}/enrolment/new", data=form, headers=OWN, cookies=cookies)
-    command = html.unescape(re.findall(r'<pre id="command"[^>]*>([^<]+)</pre>', made.text)[0])
-
-    def run() -> subprocess.CompletedProcess[str]:
-        words = ["bash", "-c", command]
-        return subprocess.run(words, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-
-    first = run()
-    assert first.returncode == 0, first.stderr
-    file = tmp_path / "rosfit-credential.json"
-    credential = json.loads(file.read_text())
-    assert credential["token"].startswith("rfd_")
-    assert credential["device_id"] in first.stdout
-    assert file.stat().st_mode & 0o777 == 0o600
-    again = run()
-    assert again.returncode == 1
-    assert f"refused: '{credential['device_id']}' is registered already" in again.stderr

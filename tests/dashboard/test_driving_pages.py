@@ -14,10 +14,10 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.commands.test_commands import Device
-from tests.dashboard.browser import DESK, PHONE, Complaints, new_page
+from tests.dashboard.browser import DESK, PHONE, SHARED_LOOP, Complaints, new_page
 from tests.server import ADMIN_EMAIL, PASSWORD, RunningServer, running_server
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.browser, SHARED_LOOP, pytest.mark.timeout(60)]
 
 OFFERS = {
     "commands": [

@@ -8,10 +8,10 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from tests.commands.test_commands import Device
-from tests.dashboard.browser import Complaints, signed_in
+from tests.dashboard.browser import SHARED_LOOP, Complaints, signed_in
 from tests.server import RunningServer, running_server
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.browser, SHARED_LOOP, pytest.mark.timeout(60)]
 
 
 @pytest.fixture(scope="module")

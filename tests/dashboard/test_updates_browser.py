@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from tests.dashboard.browser import Complaints, signed_in
+from tests.dashboard.browser import SHARED_LOOP, Complaints, signed_in
 from tests.e2e.site import Site as Stores
 from tests.ota.conftest import Site
 from tests.ota.test_simulated_fleet import simulated
 from tests.server import RunningServer, running_server, until
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.browser, SHARED_LOOP, pytest.mark.timeout(90)]
 
 ROBOTS = 12
 PICTURES = os.environ.get("ROSFIT_PICTURES")

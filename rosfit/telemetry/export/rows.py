@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from rosfit.protocol.numbers import read_json
 from rosfit.telemetry.models import Item
 from rosfit.telemetry.repository import SampleKey
 
@@ -14,8 +15,6 @@ from rosfit.telemetry.repository import SampleKey
 Row = tuple[SampleKey, Item]
 
 FIELD_LIMIT = 100
-
-_decode = msgspec.json.Decoder().decode
 
 
 class Fields:
@@ -25,7 +24,7 @@ class Fields:
         self._paths = [field.split(".") for field in fields]
 
     def of(self, payload: msgspec.Raw) -> list[Any]:
-        document = _decode(payload)
+        document = read_json(payload)
         return [_at(document, path) for path in self._paths]
 
 
