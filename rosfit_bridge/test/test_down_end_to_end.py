@@ -170,6 +170,7 @@ def test_parameters(robot, cloud, listener, process):
     assert [json.loads(m.payload)["payload"] for m in listener.of("telemetry/parameters")] == changes
 
 
+@pytest.mark.full
 def test_a_node_that_hangs_hides_no_other(robot, broker, listener, cloud, bridge, tmp_path):
     """It is in the graph with all its services, and nobody turns its executor."""
     hung = Node("hung", context=robot.context)

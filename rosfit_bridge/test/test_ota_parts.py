@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import random
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -23,7 +24,9 @@ from rosfit_bridge.envelope import Outgoing
 from rosfit_bridge.ota.agent import Agent, Surroundings
 from rosfit_bridge.ota.conditions import stay_well
 from rosfit_bridge.ota.download import Download
-from rosfit_bridge.ota.errors import RejectedError
+from rosfit_bridge.ota.errors import RejectedError, UpdateError
+from rosfit_bridge.ota.hooks import Hooks
+from rosfit_bridge.ota.install import check_room, make_installer
 from rosfit_bridge.ota.journal import Journal, Update
 from rosfit_bridge.ota.policy import check, version_key
 from rosfit_bridge.ota.steps import MOST_INTERRUPTIONS, Step, may_pass_deadline, resumed
@@ -245,6 +248,21 @@ def test_a_damaged_archive_is_named_as_one(tmp_path):
     (tmp_path / "artifact").write_bytes(content)
     with pytest.raises(BadArchiveError):
         unpack(tmp_path / "artifact", tmp_path / "slot", "artifact")
+
+
+def test_what_could_not_be_unpacked_leaves_no_room_taken(tmp_path):
+    """A disk that is full stays so otherwise, and not even the failure can be written down."""
+    (tmp_path / "artifact").write_bytes(tar_of(("a", "file", "x" * 2000))[:1000])
+    installer = make_installer(policy().install, tmp_path, Hooks(tmp_path, 1.0, lambda _: None))
+    with pytest.raises(BadArchiveError):
+        installer.prepare(ARTIFACT, tmp_path / "artifact")
+    assert list((tmp_path / "versions").iterdir()) == []
+
+
+def test_some_of_the_disk_stays_free(tmp_path):
+    free = shutil.disk_usage(tmp_path).free
+    with pytest.raises(UpdateError, match="stay free"):
+        check_room(tmp_path, free - 1000)
 
 
 def test_a_link_in_a_zip_is_not_read_without_end(tmp_path):

@@ -19,7 +19,7 @@ from rosfit_bridge.ota.conditions import Condition, stay_well, unmet
 from rosfit_bridge.ota.download import Download, check_address
 from rosfit_bridge.ota.errors import InterruptedByStopError, RejectedError, RolledBackError, UpdateError
 from rosfit_bridge.ota.hooks import Hooks
-from rosfit_bridge.ota.install import Version, environment, make_installer
+from rosfit_bridge.ota.install import Version, check_room, environment, make_installer
 from rosfit_bridge.ota.journal import MOST_WAITING, Journal, State, Update
 from rosfit_bridge.ota.reports import Reports
 from rosfit_bridge.ota.steps import WIRE, Step, may_pass_deadline, resumed
@@ -217,6 +217,8 @@ class Agent:
         self._in_time(trigger)
         artifact = trigger.artifact
         check_address(artifact.url)
+        have = self._partial.stat().st_size if self._partial.exists() else 0
+        check_room(self._partial.parent, artifact.size - have)
         rate = self._config.rate_kib_s
         Download(
             artifact,
@@ -305,11 +307,12 @@ class Agent:
             update.step, update.interruptions = step.value, 0
 
     def _end(self, trigger: Trigger, error: UpdateError | None) -> None:
+        # First, as it may be what leaves no room on the disk for the journal.
+        self._partial.unlink(missing_ok=True)
         with self._journal.change() as state:
             outcome = _outcome(trigger.deployment_id, error, state.installed)
             state.outcomes.append(outcome)
             state.update = None
-        self._partial.unlink(missing_ok=True)
         self._forget_old()
         log.info("the update %s has ended: %s", trigger.deployment_id, outcome["status"])
         self._tell(outcome)

@@ -18,6 +18,8 @@ from rosfit_bridge.ota.unpack import unpack
 
 Version = dict[str, Any]
 MANIFEST = ".rosfit-version.json"
+# For the journal, and for everything else that has to write while an update goes on.
+RESERVE = 1024 * 1024
 
 
 class Installer(Protocol):
@@ -80,10 +82,14 @@ class Slots:
             return version
         partial = slot.with_name(f".{slot.name}.new")
         shutil.rmtree(partial, ignore_errors=True)
-        _check_room(self._versions, file)
-        unpack(file, partial, _plain_name(artifact))
-        if self._config.hook:
-            self._hooks.run(self._config.hook, {**environment(version), "ROSFIT_SLOT": str(partial)}, cwd=partial)
+        check_room(self._versions, file.stat().st_size)
+        try:
+            unpack(file, partial, _plain_name(artifact))
+            if self._config.hook:
+                self._hooks.run(self._config.hook, {**environment(version), "ROSFIT_SLOT": str(partial)}, cwd=partial)
+        except (UpdateError, OSError):
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         (partial / MANIFEST).write_text(json.dumps(version))
         os.sync()  # every file of it, before the folder has its name
         shutil.rmtree(slot, ignore_errors=True)
@@ -127,8 +133,12 @@ class Kept:
         kept = self._files / f"{artifact.artifact_id}-{artifact.sha256[:12]}{Path(artifact.name).suffix}"
         if not kept.exists():
             partial = kept.with_name(f".{kept.name}.new")
-            _check_room(self._files, file)
-            shutil.copyfile(file, partial)
+            check_room(self._files, file.stat().st_size)
+            try:
+                shutil.copyfile(file, partial)
+            except OSError:
+                partial.unlink(missing_ok=True)
+                raise
             os.sync()
             partial.rename(kept)
             sync_folder(self._files)
@@ -182,10 +192,11 @@ def _plain_name(artifact: Artifact) -> str:
     return name if name.strip(".") else "artifact"
 
 
-def _check_room(folder: Path, file: Path) -> None:
-    wanted, free = file.stat().st_size, shutil.disk_usage(folder).free
-    if free < wanted:
-        raise UpdateError("DISK", f"{folder} has {free} bytes left and needs at least {wanted}")
+def check_room(folder: Path, wanted: int) -> None:
+    """Raises UpdateError when so many bytes would leave nothing for the rest of the robot."""
+    free = shutil.disk_usage(folder).free
+    if free < wanted + RESERVE:
+        raise UpdateError("DISK", f"{folder} has {free} bytes left; {wanted} are needed, and {RESERVE} stay free")
 
 
-__all__ = ["Installer", "Kept", "Slots", "Version", "describe", "environment", "make_installer"]
+__all__ = ["Installer", "Kept", "Slots", "Version", "check_room", "describe", "environment", "make_installer"]
