@@ -27,6 +27,14 @@ pytestmark = [pytest.mark.browser, SHARED_LOOP]
 
 OWN = {"Sec-Fetch-Site": "same-origin"}
 
+# How much of the page has jumped since it was opened.
+SHIFTED = """new Promise((resolve) => {
+  let sum = 0;
+  new PerformanceObserver((list) => list.getEntries().forEach((entry) => (sum += entry.value))).observe(
+    { type: "layout-shift", buffered: true });
+  requestAnimationFrame(() => setTimeout(() => resolve(sum), 50));
+})"""
+
 
 @dataclass
 class Place:
@@ -285,7 +293,7 @@ async def test_what_a_robot_sends_is_text_and_never_markup(
 async def test_pages_fit_their_screen(
     place: Place, browser: Browser, complaints: Complaints, phone: bool, dark: bool
 ) -> None:
-    """Nothing sticks out sideways, and the console stays empty."""
+    """Nothing sticks out sideways or jumps, and the console stays empty."""
     token = place.add_robot(f"screen-bot-{phone}-{dark}".lower(), name="A robot with a rather long name " * 4)
     device_id = f"screen-bot-{phone}-{dark}".lower()
     page = await place.page(browser, complaints, phone=phone, dark=dark)
@@ -299,6 +307,8 @@ async def test_pages_fit_their_screen(
             await expect(page.locator("main")).to_contain_text("A robot with a rather long name")
             width = await page.evaluate("document.documentElement.scrollWidth")
             assert width <= (PHONE if phone else DESK)["width"], path
+            # What people call good is below 0.1.
+            assert await page.evaluate(SHIFTED) < 0.05, path
     assert complaints.lines == []
 
 
