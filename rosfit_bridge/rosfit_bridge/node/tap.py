@@ -97,7 +97,7 @@ class Tap:
         return ear
 
     def _subscribe(self, to: Match) -> None:
-        self._ears[to] = ear = _Ear(self._callback)
+        self._ears[to] = ear = _Ear(self._callback, self._topic)
         self._subscriptions[to] = self._node.create_subscription(
             self._cls,
             self._topic,
@@ -117,8 +117,8 @@ def _matched(subscription: Any) -> int:
 class _Ear:
     """One of several subscriptions that hear the same: of a message heard n and m times, the larger number passes."""
 
-    def __init__(self, callback: Callback) -> None:
-        self._callback = callback
+    def __init__(self, callback: Callback, topic: str) -> None:
+        self._callback, self._topic = callback, topic
         self._complaints = complaints()
         self._heard: Counter[int] = Counter()
         self.others: list[_Ear] = []
@@ -137,7 +137,7 @@ class _Ear:
         except Exception:
             # It would leave the executor, and with it the whole node.
             if self._complaints.ready(time.monotonic()):
-                log.exception("a message of %s", type(message).__name__)
+                log.exception("%s: a message could not be handled", self._topic)
 
     def meet(self, others: list[_Ear]) -> None:
         if not others:
