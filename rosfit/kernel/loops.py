@@ -36,6 +36,8 @@ async def run_together(*steps: Awaitable[None]) -> None:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         await end(tasks)
-    for task in tasks:
-        if task in done:
-            task.result()
+        # What the others say when they are ended is of no interest, but asyncio logs what nobody has asked for.
+        errors = {task: task.exception() for task in tasks if not task.cancelled()}
+    for task in done:
+        if error := errors.get(task):
+            raise error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import suppress
 
 import pytest
@@ -39,6 +40,18 @@ async def test_the_first_that_fails_ends_the_others_and_is_told() -> None:
     with pytest.raises(OSError, match="gone"):
         await run_together(loses_one(ended), fails())
     assert ended == ["it lost one"]
+
+
+async def test_what_the_others_say_at_their_end_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def complains() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise OSError("gone as well")
+
+    await run_together(asyncio.sleep(0), complains())
+    gc.collect()
+    assert not caplog.records
 
 
 async def test_one_that_ends_ends_the_others() -> None:
