@@ -30,6 +30,19 @@ async def test_a_lost_cancellation_is_repeated() -> None:
     assert together.cancelled()
 
 
+async def test_who_is_cancelled_while_ending_loops_waits_for_them() -> None:
+    """A loop left behind kept the whole process from ending."""
+    ended: list[str] = []
+    task = asyncio.create_task(loses_one(ended))
+    await asyncio.sleep(0)
+    ending = asyncio.create_task(end({task}))
+    await asyncio.sleep(0)
+    ending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    assert ended == ["it lost one"]
+
+
 async def test_the_first_that_fails_ends_the_others_and_is_told() -> None:
     ended: list[str] = []
 
