@@ -9,6 +9,9 @@ from bridge_rig import BridgeProcess, wait_until
 from down_rig import Cloud, LiveRobot
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.context import Context
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.node import Node
 
 
 class CountingRobot(LiveRobot):
@@ -131,6 +134,33 @@ def stands_still(robot):
     until = time.monotonic() + 0.3
     wait_until(lambda: time.monotonic() > until)
     assert len(robot.counts) <= seen + 1
+
+
+def test_a_server_that_goes_away_with_its_goal(robot, cloud, broker, listener, tmp_path):
+    """The bridge would wait for an hour."""
+    context = Context()
+    context.init()
+    node, over = Node("leaving", context=context), threading.Event()
+    server = ActionServer(node, robot.type, "/leaving/count", lambda _: over.wait(20) and robot.type.Result())
+    executor = MultiThreadedExecutor(2, context=context)
+    executor.add_node(node)
+    threading.Thread(target=executor.spin, daemon=True).start()
+    entry = f"    - {{command: leave, ros_action: /leaving/count, action_type: {action_type.TYPE}}}\n"
+    made = BridgeProcess(tmp_path, robot.config(broker.port, tmp_path / "spool"))
+    made.config.write_text(made.config.read_text().replace("  actions:\n", f"  actions:\n{entry}"))
+    made.paths = [str(action_type.folder())]
+    made.start()
+    wait_until(lambda: listener.of("status"), what="online")
+    command_id = cloud.send("leave", {"target": 1})
+    wait_until(lambda: any(answer["status"] == "acked" for answer in cloud.answers(command_id)))
+    server.destroy()
+    answer = cloud.final(command_id)
+    assert (answer["status"], answer["error"]["code"]) == ("failed", "UNAVAILABLE")
+    made.end()
+    over.set()
+    executor.shutdown()
+    node.destroy_node()
+    context.try_shutdown()
 
 
 def test_cancelling(robot, cloud, process):

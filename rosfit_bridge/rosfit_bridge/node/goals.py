@@ -24,6 +24,8 @@ from rosfit_bridge.node.calls import MOST_UNANSWERED, Presence, awaited, builder
 ANSWER_WITHIN_S = 10.0
 # Feedback may come at any rate; people read, and each one is a row.
 FEEDBACK_EVERY_S = 0.2
+# How often to look whether the server of a goal is still there.
+_LOOK_EVERY_S = 1.0
 
 
 class _Client(ActionClient):  # type: ignore[misc]
@@ -79,12 +81,29 @@ class ActionCommand:
             handle = await sending
         job.acked()
         try:
-            done = await awaited(handle.get_result_async(), self._entry.timeout_s)
+            done = await self._ended(handle)
         except TimeoutError as error:
             await self._cancel(handle)
             message = f"{self._entry.ros_action} had not ended after {self._entry.timeout_s:g} s and was cancelled"
             raise failed("TIMEOUT", message) from error
         return self._outcome(done)
+
+    async def _ended(self, handle: Any) -> Any:
+        """The result. A server that goes away takes its goals with it, and nothing would ever come."""
+        result = asyncio.ensure_future(awaited(handle.get_result_async(), self._entry.timeout_s))
+        gone = asyncio.ensure_future(self._gone())
+        try:
+            await asyncio.wait({result, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not result.done():
+                raise failed("UNAVAILABLE", f"the action {self._entry.ros_action} went away with its goal")
+            return result.result()
+        finally:
+            result.cancel()
+            gone.cancel()
+
+    async def _gone(self) -> None:
+        while self._client.server_is_ready():
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _send(self, goal: Any, feedback: _Feedback) -> Any:
         within_s = min(ANSWER_WITHIN_S, self._entry.timeout_s)
