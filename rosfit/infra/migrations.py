@@ -13,6 +13,9 @@ import stamina
 
 from rosfit.assets import asset_folder
 from rosfit.infra.postgres import MIGRATION_LOCK
+from rosfit.kernel.errors import UnavailableError
+
+WAIT_S = 60
 
 _FILE = re.compile(r"(\d{4})_\w+\.py")
 
@@ -43,10 +46,14 @@ def migrate(url: str) -> tuple[str | None, str]:
 
 
 async def migrate_when_ready(url: str) -> tuple[str | None, str]:
-    """`migrate` in a thread, waiting up to a minute for a server that is still starting."""
-    async for attempt in stamina.retry_context(on=psycopg.OperationalError, attempts=None, timeout=60):
-        with attempt:
-            return await asyncio.to_thread(migrate, url)
+    """`migrate` in a thread, waiting up to a minute for a server that is still starting. Raises UnavailableError."""
+    try:
+        async for attempt in stamina.retry_context(on=psycopg.OperationalError, attempts=None, timeout=WAIT_S):
+            with attempt:
+                return await asyncio.to_thread(migrate, url)
+    except psycopg.OperationalError as error:
+        why = " ".join(str(error).split())
+        raise UnavailableError(f"PostgreSQL does not answer ({why}); start it, or correct ROSFIT_DATABASE_URL") from error
     raise AssertionError("unreachable")
 
 
