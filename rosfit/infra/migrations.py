@@ -53,7 +53,8 @@ async def migrate_when_ready(url: str) -> tuple[str | None, str]:
                 return await asyncio.to_thread(migrate, url)
     except psycopg.OperationalError as error:
         why = " ".join(str(error).split())
-        raise UnavailableError(f"PostgreSQL does not answer ({why}); start it, or correct ROSFIT_DATABASE_URL") from error
+        what_to_do = "start it, or correct ROSFIT_DATABASE_URL"
+        raise UnavailableError(f"PostgreSQL does not answer ({why}); {what_to_do}") from error
     raise AssertionError("unreachable")
 
 
