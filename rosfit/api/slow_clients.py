@@ -9,7 +9,12 @@ from http import HTTPStatus
 from typing import Any
 
 import h11
+import structlog
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from rosfit.kernel.ids import uuid7
+
+log = structlog.get_logger(__name__)
 
 # What a request's line and headers may take, in time and in bytes.
 HEADERS_WITHIN_S = 10.0
@@ -67,9 +72,13 @@ class ImpatientProtocol(H11Protocol):
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
         code = "HEADERS_TOO_LARGE" if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE else "BAD_REQUEST"
+        request_id = uuid7().hex
+        # Without the detail, which may quote a header: credentials do not belong in a log.
+        log.info("request_refused", status=status.value, request_id=request_id)
         problem = {"type": f"urn:rosfit:error:{code}", "title": status.phrase, "status": status.value}
-        body = json.dumps(problem | {"detail": detail, "code": code}).encode()
+        body = json.dumps(problem | {"detail": detail, "code": code, "request_id": request_id}).encode()
         headers = [
+            ("x-request-id", request_id),
             ("content-type", "application/problem+json"),
             ("content-length", str(len(body))),
             ("connection", "close"),

@@ -193,9 +193,12 @@ def test_headers_that_are_too_large_are_refused(server: RunningServer) -> None:
     "data", [b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/1.1\r\nno colon\r\n\r\n", b"\r\n\0\r\n\r\n"]
 )
 def test_what_is_not_http_is_refused(server: RunningServer, data: bytes) -> None:
-    answer = raw(server, data + b"\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b"application/problem+json" in answer
+    head, _, body = raw(server, data + b"\r\n\r\n").partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in head
+    request_id = json.loads(body)["request_id"]
+    assert f"x-request-id: {request_id}".encode() in head
+    until(lambda: request_id in server.log_text())
 
 
 @pytest.mark.parametrize("extra", [b"X-Long: " + b"x" * 9_000 + b"\r\n", b"X-Many: x\r\n" * 200])
