@@ -20,6 +20,7 @@ def paho16():
     return folder
 
 
+@pytest.mark.full
 def test_the_link_with_paho_1_6(paho16):
     env = {**clean_env(), "PYTHONPATH": os.pathsep.join([str(paho16), str(PACKAGE), str(HERE)])}
     check = [sys.executable, "-c", "import paho.mqtt; print(paho.mqtt.__version__)"]

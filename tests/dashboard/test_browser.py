@@ -215,6 +215,7 @@ async def test_the_fleet_changes_without_being_loaded_again(
     assert complaints.lines == []
 
 
+@pytest.mark.full
 async def test_filters_are_in_the_address_and_back_undoes_them(
     place: Place, browser: Browser, complaints: Complaints
 ) -> None:
@@ -237,6 +238,7 @@ async def test_filters_are_in_the_address_and_back_undoes_them(
     assert complaints.lines == []
 
 
+@pytest.mark.full
 async def test_charts_keep_their_choice_and_zoom(place: Place, browser: Browser, complaints: Complaints) -> None:
     token = place.add_robot("chart-bot")
     page = await place.page(browser, complaints)
@@ -366,6 +368,7 @@ async def test_what_cannot_be_undone_is_asked_about_first(
     assert complaints.lines == []
 
 
+@pytest.mark.full
 async def test_a_query_shows_what_it_finds_while_it_is_written(
     place: Place, browser: Browser, complaints: Complaints
 ) -> None:
@@ -390,6 +393,7 @@ async def test_a_query_shows_what_it_finds_while_it_is_written(
     assert complaints.lines == []
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("phone", [False, True], ids=["desk", "phone"])
 async def test_pages_about_access_fit_their_screen(
     place: Place, browser: Browser, complaints: Complaints, phone: bool

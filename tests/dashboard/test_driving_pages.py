@@ -225,6 +225,7 @@ async def test_a_command_under_way_is_cancelled_and_a_refusal_says_why(
     assert complaints.lines == []
 
 
+@pytest.mark.full
 async def test_a_robot_that_is_away_gets_it_when_it_is_back(
     server: RunningServer, browser: Browser, complaints: Complaints
 ) -> None:
@@ -374,6 +375,7 @@ HIDE = """hidden => {
 }"""
 
 
+@pytest.mark.full
 async def test_a_hidden_page_stands_still_and_does_not_drive_on_when_it_is_back(
     server: RunningServer, browser: Browser, complaints: Complaints
 ) -> None:
@@ -441,6 +443,7 @@ async def test_the_emergency_stop_takes_the_stick_away(
     assert complaints.lines == []
 
 
+@pytest.mark.full
 async def test_others_see_who_drives_and_may_take_over(
     server: RunningServer, browser: Browser, complaints: Complaints
 ) -> None:
@@ -525,6 +528,7 @@ async def test_pages_fit_their_screen(
 # One command for many, and tasks
 
 
+@pytest.mark.full
 async def test_one_command_for_many_shows_who_is_left_out_and_each_one_s_progress(
     server: RunningServer, browser: Browser, complaints: Complaints
 ) -> None:
@@ -555,6 +559,7 @@ async def test_one_command_for_many_shows_who_is_left_out_and_each_one_s_progres
     assert complaints.lines == []
 
 
+@pytest.mark.full
 async def test_tasks_queue_run_end_and_are_cancelled_on_a_live_page(
     server: RunningServer, browser: Browser, complaints: Complaints
 ) -> None:

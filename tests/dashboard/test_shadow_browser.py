@@ -49,6 +49,7 @@ async def test_from_the_first_wish_to_in_sync_without_reloading(
     assert complaints.lines == []
 
 
+@pytest.mark.full
 async def test_edits_survive_switching_and_somebody_else(
     server: RunningServer, browser: Browser, complaints: Complaints
 ) -> None:
@@ -109,6 +110,7 @@ async def test_the_fleet_follows_a_shadow(server: RunningServer, browser: Browse
     assert complaints.lines == []
 
 
+@pytest.mark.full
 async def test_the_fleets_values_reach_a_robots_page(
     server: RunningServer, browser: Browser, complaints: Complaints
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.server import RunningServer, running_server, until
 
 
@@ -26,6 +28,7 @@ def moving(server: RunningServer) -> bool:
     return answer.is_success and len({str(sample["payload"]) for sample in answer.json()["items"]}) > 3
 
 
+@pytest.mark.full
 def test_the_robots_of_the_demo_end_with_a_killed_server_and_come_back_with_the_next() -> None:
     with running_server() as server:
         server.stop()

@@ -59,7 +59,8 @@ async def test_messages_with_ids(site, messages):
 
 
 @pytest.mark.parametrize("messages", COUNTS)
-@pytest.mark.parametrize("stream", [pytest.param("timed", marks=pytest.mark.full), "anonymous"])
+@pytest.mark.full
+@pytest.mark.parametrize("stream", ["timed", "anonymous"])
 async def test_messages_without_ids(site, stream, messages):
     """The same for devices that send a time of their own, or nothing at all to know a message by."""
     site.register(*DEVICES)

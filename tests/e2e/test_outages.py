@@ -83,7 +83,7 @@ async def told_until_closed(socket: ClientConnection) -> list[Any]:
     return told
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.full)])
 async def test_broker_comes_back(site, how):
     """The broker is stopped, or killed with -9, under load: nothing that it had acknowledged is lost."""
     site.register(*DEVICES)

@@ -82,6 +82,7 @@ async def test_the_other_takes_over(folders, slots):
         await asyncio.to_thread(folders.close)
 
 
+@pytest.mark.full
 async def test_replicas_share_live_events_and_split_periodic_work(folders):
     """Whoever watches on one server sees what the other takes in; one of them does the periodic work."""
     async with stores() as endpoints:

@@ -149,7 +149,7 @@ def slow() -> Iterator[ThreadingHTTPServer]:
         server.shutdown()
 
 
-@pytest.mark.parametrize("name", ["caddy", "nginx"])
+@pytest.mark.parametrize("name", [pytest.param("caddy", marks=pytest.mark.full), "nginx"])
 def test_camera_streams_and_uploads_are_not_buffered(name: str, slow: ThreadingHTTPServer, tmp_path: Path) -> None:
     """The first frame is here before the second is made; the first kilobyte is there before the rest is sent."""
 

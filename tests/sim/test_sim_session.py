@@ -136,6 +136,7 @@ def test_stamps_are_times_of_the_session():
             assert math.isclose(stamp["sec"] + stamp["nanosec"] * 1e-9, START + event.at, abs_tol=2e-6)
 
 
+@pytest.mark.full
 def test_faults_bring_every_kind_and_calm_brings_none():
     calm = until(Scene(10, 2.0, 1, False, START), 300.0)
     assert not [event for event in calm if isinstance(event, Link) and event.action == "drop"]
